@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,13 +69,17 @@ class Interactions:
         return replace(self, events=self.events.filter(pa.array(mask)))
 
     def fingerprint(self) -> str:
-        """SHA-256 over the columns of events and items, independent of how they are chunked or encoded."""
+        """SHA-256 of what the tables say, independent of how they are chunked or encoded."""
         digest = hashlib.sha256()
-        for table in (self.events, self.items, self.users):
-            for name in sorted(table.column_names) if table is not None else []:
-                digest.update(name.encode())
-                for part in _plain(table[name]):
-                    digest.update(part)
+        for name in sorted(self.events.column_names):
+            digest.update(name.encode())
+            if name in ("user", "item"):
+                codes, ids = self.codes(name)
+                digest.update(np.ascontiguousarray(codes).tobytes() + json.dumps(ids).encode())
+            else:
+                digest.update(np.ascontiguousarray(self.events[name].to_numpy()).tobytes())
+        for table in (self.items, self.users):
+            digest.update(json.dumps(table.to_pydict() if table is not None else None, sort_keys=True).encode())
         return digest.hexdigest()
 
 
@@ -93,16 +98,3 @@ def _by_first_appearance(codes: Any, ids: list[str]) -> tuple[npt.NDArray[np.int
     rank = np.full(len(ids), -1, dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     return rank[codes], [ids[code] for code in order]
-
-
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    """Buffers that say what a column says: lengths and bytes of its values as strings."""
-    if pa.types.is_list(column.type):
-        column = pc.binary_join(column, "\x1f")
-    text = column.cast(pa.string()) if not pa.types.is_string(column.type) else column
-    array = text.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
-    lengths = pc.fill_null(pc.binary_length(array), -1).to_numpy(zero_copy_only=False)
-    joined = "".join(value for value in array.to_pylist() if value is not None)
-    return [np.ascontiguousarray(lengths, dtype=np.int64), joined.encode()]
