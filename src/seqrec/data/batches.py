@@ -1,0 +1,139 @@
+"""Batches made on the device the model is on, by index arithmetic over one flat array of items.
+
+Shapes: B rows, L positions, N events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seqrec.data.sequences import PAD, Cases, Ints, Sequences
+
+#: Rows are padded to the next of these lengths, so that a compiled step meets few shapes.
+BUCKETS = (8, 16, 32, 48, 64, 96, 128, 160, 200, 256, 384, 512, 768, 1024)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Histories, oldest event first, padded on the right.
+
+    Attributes:
+        items: (B, L) int64, PAD behind the last event.
+        lengths: (B,) int64, at least 1.
+        users: (B,) int64 user of each row, or None for people who are not in the data.
+    """
+
+    items: Tensor
+    lengths: Tensor
+    users: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.items.shape[0]
+
+    @property
+    def valid(self) -> Tensor:
+        """(B, L) bool, true where there is an event."""
+        return torch.arange(self.items.shape[1], device=self.items.device) < self.lengths[:, None]
+
+    def last(self, h_BLD: Tensor) -> Tensor:
+        """The state after each row's last event (B, D)."""
+        return h_BLD[torch.arange(len(self), device=h_BLD.device), self.lengths - 1]
+
+    def with_items(self, items_BL: Tensor) -> Batch:
+        """The same rows with other items in them."""
+        return replace(self, items=items_BL)
+
+    @classmethod
+    def of(cls, histories: list[list[int]], device: torch.device | str = "cpu") -> Batch:
+        """A batch of the given histories, none of them empty."""
+        width = max(len(history) for history in histories)
+        rows = [history + [PAD] * (width - len(history)) for history in histories]
+        lengths = [len(history) for history in histories]
+        return cls(torch.tensor(rows, device=device), torch.tensor(lengths, device=device))
+
+
+class BatchMaker:
+    """Cuts windows out of a flat array of items that lies on the device."""
+
+    def __init__(self, sequences: Sequences, device: torch.device) -> None:
+        self.sequences = sequences
+        self.device = device
+        self._items_N = torch.from_numpy(np.array(sequences.items)).to(device)
+
+    def windows(self, users: Ints, starts: Ints, lengths: Ints, width: int) -> Batch:
+        """Rows of `lengths` events from event `starts` on, padded to `width`."""
+        users_B, starts_B, lengths_B = (
+            torch.from_numpy(np.ascontiguousarray(x)).to(self.device, non_blocking=True)
+            for x in (users, starts, lengths)
+        )
+        offsets_L = torch.arange(width, device=self.device)
+        index_BL = (starts_B[:, None] + offsets_L).clamp_(max=len(self._items_N) - 1)
+        items_BL = self._items_N[index_BL].long().masked_fill_(offsets_L >= lengths_B[:, None], PAD)
+        return Batch(items_BL, lengths_B, users_B)
+
+    def histories(self, cases: Cases, max_length: int) -> Batch:
+        """What comes before each case's target, the last `max_length` events of it."""
+        starts = np.maximum(self.sequences.starts[cases.users], cases.positions - max_length)
+        lengths = cases.positions - starts
+        return self.windows(cases.users, starts, lengths, min(bucket(int(lengths.max())), max_length))
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """Which windows an epoch trains on, batch by batch: decided at its start, from its seed alone."""
+
+    users: list[Ints]
+    starts: list[Ints]
+    lengths: list[Ints]
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def num_targets(self) -> int:
+        """How many positions have a next item to learn from."""
+        return sum(int(lengths.sum()) - len(lengths) for lengths in self.lengths)
+
+    def batches(self, maker: BatchMaker, skip: int = 0) -> Iterator[Batch]:
+        """The batches from number `skip` on; one event more than a model reads, for the last target."""
+        for users, starts, lengths in list(zip(self.users, self.starts, self.lengths, strict=True))[skip:]:
+            width = min(bucket(int(lengths.max()) - 1), self.max_length) + 1
+            yield maker.windows(users, starts, lengths, width)
+
+
+def plan_epoch(
+    sequences: Sequences, max_length: int, batch_size: int, random_windows: bool, seed: list[int]
+) -> EpochPlan:
+    """One window per user with at least two events, in batches of about equal length.
+
+    Args:
+        max_length: a window has up to this many inputs, so up to `max_length + 1` events.
+        random_windows: cut the window anywhere in a longer history; otherwise its last events.
+        seed: entropy of the epoch; the same seed gives the same plan.
+    """
+    random = np.random.default_rng(seed)
+    users = random.permutation(np.flatnonzero(sequences.lengths >= 2))
+    lengths = np.minimum(sequences.lengths[users], max_length + 1)
+    room = sequences.lengths[users] - lengths
+    starts = sequences.starts[users] + (random.integers(0, room + 1) if random_windows else room)
+    # Sorting within pools of batches keeps padding low, and who shares a batch with whom random.
+    pool = np.arange(len(users)) // (batch_size * 16)
+    order = np.lexsort((lengths, pool))
+    cuts = np.arange(batch_size, len(users), batch_size)
+    parts = [np.split(values[order], cuts) for values in (users, starts, lengths)]
+    shuffled = random.permutation(len(parts[0]))
+    return EpochPlan(*([part[number] for number in shuffled] for part in parts), max_length=max_length)
+
+
+def bucket(length: int) -> int:
+    """The padded length for rows of up to `length` events."""
+    for size in BUCKETS:
+        if length <= size:
+            return size
+    return -(-length // 512) * 512

@@ -1,0 +1,109 @@
+"""From a name, a path or a frame to prepared data, through the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqrec.data.config import DataConfig
+from seqrec.data.prepared import PreparedData
+from seqrec.data.sources import SOURCES
+from seqrec.errors import DataError, unknown_name
+from seqrec.registry import resolve
+
+if TYPE_CHECKING:
+    from seqrec.data.interactions import Interactions
+
+Report = Callable[[str], None]
+
+
+def load_data(source: Any = "ml-100k", *, report: Report = lambda line: None, **settings: Any) -> PreparedData:
+    """Read, filter, order and split a log, or take what an earlier call prepared.
+
+    Args:
+        source: a known data set (`ml-100k`, `ml-latest-small`, `ml-1m`), the path of a CSV, TSV or Parquet
+            table, of a folder of RecBole atomic files or of a prepared folder, or a pandas, polars or Arrow frame.
+        report: told in words what is being done.
+        settings: fields of `DataConfig`: `user`, `item`, `time`, `value`, `time_unit`, `k_core`.
+
+    Raises:
+        UnknownNameError: no data set and no file has that name.
+        DataError: the log cannot be used; the message names file, row and column.
+        DownloadError: the data set could not be fetched.
+    """
+    if isinstance(source, (str, Path)):
+        return prepare_source(DataConfig.parse({**settings, "source": str(source)}, "data."), report)
+    from seqrec.data.sources.table import read_table
+
+    config = DataConfig.parse({**settings, "source": "frame"}, "data.")
+    interactions = read_table(source, **_columns(config), name="frame")
+    return _prepare(lambda: interactions, interactions.fingerprint(), config, report)
+
+
+def prepare_source(config: DataConfig, report: Report = lambda line: None) -> PreparedData:
+    """As `load_data`, for what can be named in a configuration."""
+    path = Path(config.source)
+    if (path / "facts.json").is_file():
+        return PreparedData.load(path)
+    if config.source in SOURCES:
+        from seqrec.data.download import cache_folder
+
+        raw = cache_folder() / "raw" / config.source
+        if not raw.is_dir() or not _files(raw):
+            read_source(config, report)  # downloads; what it read is read again below, once
+        return _prepare(lambda: read_source(config, report), _signature(raw), config, report)
+    if not path.exists():
+        raise unknown_name("data set or file", config.source, SOURCES)
+    return _prepare(lambda: read_source(config, report), _signature(path), config, report)
+
+
+def read_source(config: DataConfig, report: Report = lambda line: None) -> Interactions:
+    """The log as it is, before any filter."""
+    if config.source in SOURCES:
+        from seqrec.data.download import cache_folder
+
+        load = resolve("data set", config.source, SOURCES)
+        return load(config.source, cache=cache_folder(), report=report)  # type: ignore[no-any-return]
+    path = Path(config.source)
+    if path.is_dir() or path.suffix == ".inter":
+        from seqrec.data.sources.recbole import read_recbole
+
+        return read_recbole(path)
+    from seqrec.data.sources.table import read_table
+
+    return read_table(path, **_columns(config))
+
+
+def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig, report: Report) -> PreparedData:
+    from seqrec.data.download import cache_folder
+
+    from seqrec.data.prepare import prepare, prepared_name
+
+    folder = cache_folder() / "prepared" / f"{Path(config.source).stem}-{prepared_name(content, config)}"
+    if folder.exists():
+        try:
+            return PreparedData.load(folder)
+        except DataError as error:
+            raise DataError(f"{error} (seqrec found it in its cache)") from error
+    interactions = read()
+    report(f"Preparing {len(interactions):,} events of {interactions.name}")
+    return prepare(interactions, config, folder)
+
+
+def _columns(config: DataConfig) -> dict[str, Any]:
+    return config.model_dump(include={"user", "item", "time", "value", "time_unit"})
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+
+
+def _signature(path: Path) -> str:
+    """Changes when a file under `path` does: names, sizes and times of modification."""
+    digest = hashlib.sha256(str(path.resolve()).encode())
+    for file in _files(path) if path.is_dir() else [path]:
+        state = file.stat()
+        digest.update(f"{file.name}\t{state.st_size}\t{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

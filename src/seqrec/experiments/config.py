@@ -1,0 +1,119 @@
+"""The whole of a run in one object: made once, passed down, stored in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Self
+
+import yaml
+
+from seqrec.config import Config
+from seqrec.data.config import DataConfig
+from seqrec.errors import ConfigError, nearest, unknown_name
+from seqrec.evaluation.evaluator import EvaluationConfig
+from seqrec.losses import LOSSES
+from seqrec.models.build import parse_model
+from seqrec.registry import resolve
+from seqrec.training.config import TrainingConfig
+
+SECTIONS = ("data", "model", "loss", "training", "evaluation", "seed")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What is trained on what, and how.
+
+    Attributes:
+        model_name, loss_name: as registered, or `my_package.my_module:MyModel`.
+        model, loss: the configurations that component takes.
+        seed: of weights, order, windows and dropout.
+    """
+
+    data: DataConfig
+    model_name: str
+    model: Config
+    loss_name: str
+    loss: Config
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 42
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Validate nested settings: `{"model": {"name": "xlstm", ...}, "training": {...}, "seed": 42, ...}`.
+
+        Raises:
+            ConfigError: naming the key that is wrong, and the nearest valid one.
+        """
+        for key in values:
+            if key not in SECTIONS:
+                hint = f" Did you mean {nearest(key, SECTIONS)!r}?" if nearest(key, SECTIONS) else ""
+                raise ConfigError(f"Unknown key {key}.{hint} Valid: {', '.join(SECTIONS)}.")
+        model = {"name": "xlstm"} | dict(values.get("model", {}))
+        loss = {"name": "softmax"} | dict(values.get("loss", {}))
+        loss_name = loss.pop("name")
+        seed = values.get("seed", 42)
+        if not isinstance(seed, int) or seed < 0:
+            raise ConfigError(f"seed: a whole number from 0 (got {seed!r}).")
+        return cls(
+            data=DataConfig.parse(values.get("data", {}), "data."),
+            model_name=model["name"],
+            model=parse_model(model)[1],
+            loss_name=loss_name,
+            loss=resolve("loss", loss_name, LOSSES).Config.parse(loss, "loss."),
+            training=TrainingConfig.parse(values.get("training", {}), "training."),
+            evaluation=EvaluationConfig.parse(values.get("evaluation", {}), "evaluation."),
+            seed=seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting, defaults included, as `from_dict` takes it."""
+        return {
+            "data": self.data.model_dump(mode="json"),
+            "model": {"name": self.model_name} | self.model.model_dump(mode="json"),
+            "loss": {"name": self.loss_name} | self.loss.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json"),
+            "evaluation": self.evaluation.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """Shipped settings by name: `ml-1m/xlstm`, `ml-100k/xlstm.quick`."""
+    root = resources.files("seqrec") / "presets"
+    found = {}
+    for folder in sorted(root.iterdir(), key=lambda entry: entry.name):
+        for file in sorted(folder.iterdir(), key=lambda entry: entry.name) if folder.is_dir() else ():
+            if file.name.endswith(".yaml"):
+                found[f"{folder.name}/{file.name.removesuffix('.yaml')}"] = yaml.safe_load(file.read_text("utf-8"))
+    return found
+
+
+def settings_for(
+    dataset: str, model: str, preset: str | None = None, changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Settings for a model on a data set: the preset for the pair if there is one, then `changes` over it.
+
+    Args:
+        preset: a variant such as `quick`, which must exist; None for the pair's own preset, or the defaults.
+        changes: dotted keys, such as `{"model.embedding_dim": 256}`.
+
+    Raises:
+        UnknownNameError: there is no such variant.
+    """
+    shipped = presets()
+    name = f"{dataset}/{model}" + (f".{preset}" if preset else "")
+    if preset and name not in shipped:
+        raise unknown_name("preset", name, shipped)
+    settings: dict[str, Any] = {key: dict(value) for key, value in shipped.get(name, {}).items()}
+    settings.setdefault("data", {})["source"] = dataset
+    settings.setdefault("model", {})["name"] = model
+    for key, value in (changes or {}).items():
+        section, _, rest = key.partition(".")
+        if rest:
+            settings.setdefault(section, {})[rest] = value
+        else:
+            settings[section] = value
+    return settings

@@ -1,0 +1,107 @@
+"""From a configuration and data to a finished run."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqrec.data.prepared import PreparedData
+from seqrec.evaluation.evaluation import Evaluation
+from seqrec.evaluation.evaluator import Evaluator
+from seqrec.experiments.config import RunConfig
+from seqrec.experiments.environment import choose_device, environment
+from seqrec.experiments.run import Run
+from seqrec.losses import LOSSES
+from seqrec.models.base import Scorer, SequenceModel
+from seqrec.models.build import build_model
+from seqrec.registry import resolve
+from seqrec.run_folder import RunFolder
+from seqrec.training.checkpoint import load_weights, save_checkpoint
+from seqrec.training.tracking import Tracker, tensorboard_if_installed
+from seqrec.training.trainer import Trainer
+
+
+def fit(
+    config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tracker] = (), device: str = "auto"
+) -> Run:
+    """Train, keep the best weights by validation, then score validation and test once.
+
+    A folder that holds an unfinished run of the same configuration is picked up where it stopped.
+
+    Args:
+        out: the run's folder.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+
+    Raises:
+        RunFolderError: `out` holds a finished run or one of another configuration.
+        TrainingInterrupted, TrainingError: see `Trainer.train`.
+    """
+    where = choose_device(device)
+    folder = _open(config, data, out, where)
+    torch.manual_seed(config.seed)
+    scorer = build_model(config.to_dict()["model"], data.sequences.num_items)
+    evaluator = Evaluator(data, config.evaluation, where)
+    facts = _train(scorer, config, evaluator, folder, trackers)
+    results: dict[str, Any] = {"training": facts}
+    for part in ("validation", "test"):
+        evaluation = evaluator.evaluate(scorer, part)
+        results[part] = evaluation.summary()
+        _keep_per_user(evaluation, folder, part, data)
+    folder.write_results(results)
+    metrics = {name: results["test"]["metrics"][name] for name in (config.training.metric, "recall@10", "ndcg@10")}
+    for tracker in trackers:
+        tracker.ended({"hyperparameters": _flat(config.to_dict()), "metrics": metrics})
+    return Run(folder.path)
+
+
+def _open(config: RunConfig, data: PreparedData, out: Path, device: torch.device) -> RunFolder:
+    folder = RunFolder(out)
+    if (out / "run.json").exists() and folder.results() is None and folder.facts()["config"] == config.to_dict():
+        return folder
+    folder = RunFolder.create(
+        out, config.to_dict(), environment(device), {**data.facts, "folder": str(data.folder.resolve())}
+    )
+    shutil.copyfile(data.folder / "items.json", folder.items)
+    return folder
+
+
+def _train(
+    scorer: Scorer, config: RunConfig, evaluator: Evaluator, folder: RunFolder, trackers: Sequence[Tracker]
+) -> dict[str, Any]:
+    began = time.monotonic()
+    if not isinstance(scorer, SequenceModel):
+        scorer.fit(evaluator.data.train)
+        save_checkpoint(folder.best, scorer.state_dict())
+        return {"seconds": time.monotonic() - began, "parameters": 0, "epochs": 0}
+    loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
+    tensorboard = tensorboard_if_installed(folder.tensorboard)
+    trackers = [*trackers, tensorboard] if tensorboard else trackers
+    end = Trainer(scorer, loss, evaluator, config.training, folder, config.seed, trackers).train()
+    load_weights(scorer, folder.best, evaluator.device)
+    folder.last.unlink(missing_ok=True)
+    epochs = folder.epochs()
+    return {
+        "seconds": sum(epoch["speed"]["seconds"] + epoch["speed"].get("evaluation_seconds", 0) for epoch in epochs),
+        "epochs": end.epoch,
+        "best_epoch": end.best_epoch,
+        "parameters": sum(parameter.numel() for parameter in scorer.parameters()),
+    }
+
+
+def _keep_per_user(evaluation: Evaluation, folder: RunFolder, part: str, data: PreparedData) -> None:
+    try:
+        evaluation.write_per_user(folder.per_user(part), data.user_ids(), list(data.catalogue.ids))
+    except ImportError:
+        print("Per-user results are not kept: pyarrow is not installed.")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,8 @@
+"""Models by name. A model of your own: one file and one line here, or name it `my_package.my_module:MyModel`."""
+
+MODELS: dict[str, str] = {
+    "popularity": "seqrec.models.popularity:Popularity",
+    "markov": "seqrec.models.markov:Markov",
+    "sasrec": "seqrec.models.sasrec:SASRec",
+    "xlstm": "seqrec.models.xlstm:XLSTM",
+}

@@ -1,0 +1,138 @@
+"""What a model is: a `Scorer` scores every item after a history; a `SequenceModel` learns to, by gradient.
+
+Shapes: B rows, L positions, D width, N items (column j is item j + 1), M items asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from seqrec.config import Config
+from seqrec.data.batches import Batch
+from seqrec.data.sequences import Sequences
+
+
+class Scorer(ABC):
+    """All that evaluation, recommendation and serving need. Construct with (config, num_items)."""
+
+    Config: ClassVar[type[Config]]
+    config: Config
+    num_items: int
+
+    def fit(self, train: Sequences) -> Self:
+        """Learn from training histories; models trained by gradient have nothing to do here."""
+        return self
+
+    @abstractmethod
+    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """How likely each item comes next.
+
+        Args:
+            batch: histories.
+            items: (M,) int64 items to score; all N when None.
+
+        Returns:
+            (B, N) or (B, M) float32 or float64, finite. Only the order within a row has a meaning
+            unless the model says more.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Everything `fit` or training has learned, as tensors by name."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> Any:
+        """Take over what `state_dict` gave."""
+
+
+class SequenceModelConfig(Config):
+    """What every sequence model has."""
+
+    embedding_dim: int = Field(128, ge=1, description="width of item vectors and hidden states")
+    max_length: int = Field(200, ge=1, description="how many of the last events the model reads")
+    dropout: float = Field(0.3, ge=0, lt=1)
+    similarity: Literal["dot", "cosine"] = "dot"
+    temperature: float = Field(0.07, gt=0, description="cosine scores are divided by it")
+    item_bias: bool = Field(True, description="a learned offset per item, dot scores only")
+
+    explained = {
+        "vocab_size": "the catalogue size is taken from the data; leave this key out.",
+        "return_last_states": "training uses every position and inference the last one, always; leave this key out.",
+        "mode": "training and inference are switched by the trainer and the recommender; leave this key out.",
+    }
+
+
+class ItemVectors(NamedTuple):
+    """What hidden states are compared with: scores = h @ weight.T + bias.
+
+    Attributes:
+        weight: (N, D), row j belongs to item j + 1.
+        bias: (N,), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def score(self, h: Tensor) -> Tensor:
+        """Scores (..., N) of hidden states (..., D), in their dtype."""
+        return nn.functional.linear(h, self.weight.to(h.dtype), None if self.bias is None else self.bias.to(h.dtype))
+
+    def of(self, items: Tensor | None) -> ItemVectors:
+        """The vectors of `items` (M,) only, or all when None."""
+        if items is None:
+            return self
+        return ItemVectors(self.weight[items - 1], None if self.bias is None else self.bias[items - 1])
+
+
+class SequenceModel(nn.Module, Scorer):
+    """A model trained by gradient that turns each prefix of a history into one vector."""
+
+    Config: ClassVar[type[SequenceModelConfig]]
+    config: SequenceModelConfig
+
+    def __init__(self, config: SequenceModelConfig, num_items: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_items = num_items
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Tensor:
+        """Hidden states (B, L, D), ready to be compared with `item_vectors`; padding does not change them."""
+
+    @abstractmethod
+    def item_vectors(self) -> ItemVectors:
+        """What hidden states are compared with."""
+
+    def training_batch(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
+        """Inputs and the target (B, L) of every position, PAD where there is none: here the next item."""
+        inputs = Batch(batch.items[:, :-1], (batch.lengths - 1).clamp(min=1), batch.users)
+        return inputs, batch.items[:, 1:]
+
+    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        """Scores after the last event of each row, in float32 whatever the model computes in."""
+        h_BD = batch.last(self.encode(batch))
+        return self.item_vectors().of(items).score(h_BD.to(torch.promote_types(h_BD.dtype, torch.float32)))
+
+    def inspect(self, batch: Batch) -> dict[str, Tensor]:
+        """Where the model looks: attention or effective weights (B, H, L, L) per block, gates, by name."""
+        return {}
+
+
+@runtime_checkable
+class Recurrent(Protocol):
+    """A sequence model that can take one event at a time, with work independent of the history's length."""
+
+    def initial_state(self, batch: int) -> Any:
+        """The state before any event, for `batch` rows."""
+
+    def prefill(self, batch: Batch) -> tuple[Tensor, Any]:
+        """Hidden states after each row's last event (B, D), and the state there."""
+
+    def step(self, items_B: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Hidden states (B, D) after one more event in every row, and the new state."""

@@ -1,0 +1,1 @@
+"""What is kept when training is over."""

@@ -1,0 +1,151 @@
+"""Recommendations for any history: also of people who were never in the data.
+
+Shapes: B histories, N items.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from seqrec.data.batches import Batch
+from seqrec.data.catalogue import Catalogue
+from seqrec.errors import CheckpointError, UnknownItemsError
+from seqrec.kernels.ranking import exclude, require_finite, top_items
+from seqrec.models.base import Scorer, SequenceModel
+from seqrec.models.build import build_model
+from seqrec.run_folder import RunFolder
+from seqrec.training.checkpoint import load_weights
+
+#: Histories scored at a time.
+AT_A_TIME = 256
+
+
+class UnknownItemWarning(UserWarning):
+    """Some items of a history are not in the catalogue and were left out."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item.
+
+    Attributes:
+        item: its id in the source.
+        title, categories, year: as far as known; the title is the id where none is.
+        score: the model's raw score (a logit for models trained by softmax).
+        probability: softmax of the scores over the whole catalogue; None for models without logits.
+    """
+
+    item: str
+    title: str
+    categories: tuple[str, ...]
+    year: int | None
+    score: float
+    probability: float | None
+
+
+class Recommender:
+    """A scorer with its catalogue."""
+
+    def __init__(self, scorer: Scorer, catalogue: Catalogue, filter_seen: bool = True, device: str = "cpu") -> None:
+        self.catalogue = catalogue
+        self.filter_seen = filter_seen
+        self.device = torch.device(device)
+        self.scorer = scorer
+        if isinstance(scorer, SequenceModel):
+            scorer.eval().to(self.device)
+
+    @classmethod
+    def load(cls, run: Path | str, device: str = "cpu") -> Recommender:
+        """The best weights of a run; needs nothing but the run's folder.
+
+        Raises:
+            RunFolderError: there is no such run, or one of another format version.
+            CheckpointError: its weights are damaged.
+        """
+        folder = RunFolder(run)
+        facts = folder.facts()
+        if not folder.items.exists():
+            raise CheckpointError(f"{folder.items} is missing: restore it from a copy, or train again.")
+        catalogue = Catalogue.load(folder.items)
+        scorer = build_model(facts["config"]["model"], len(catalogue))
+        load_weights(scorer, folder.best)
+        return cls(scorer, catalogue, facts["config"]["evaluation"]["filter_seen"], device)
+
+    def recommend(self, history: Sequence[object], k: int = 10) -> list[Recommendation]:
+        """The `k` items most likely to come next, best first.
+
+        Args:
+            history: ids or titles, oldest first. Unknown ones are named in a warning and left out.
+            k: how many; fewer come back when the catalogue has no more that were not seen.
+
+        Raises:
+            UnknownItemsError: the history is empty, or nothing in it is known.
+        """
+        return self.recommend_batch([history], k)[0]
+
+    def recommend_batch(self, histories: Sequence[Sequence[object]], k: int = 10) -> list[list[Recommendation]]:
+        """As `recommend`, for many histories at a time."""
+        if k < 1:
+            raise ValueError(f"k is {k}; ask for at least one item")
+        known = [self._numbers(history) for history in histories]
+        found: list[list[Recommendation]] = []
+        for start in range(0, len(known), AT_A_TIME):
+            found += self._recommend(known[start : start + AT_A_TIME], k)
+        return found
+
+    @torch.inference_mode()
+    def _recommend(self, histories: list[list[int]], k: int) -> list[list[Recommendation]]:
+        longest = self.scorer.config.max_length if isinstance(self.scorer, SequenceModel) else None
+        batch = Batch.of([history[-longest:] if longest else history for history in histories], self.device)
+        scores_BN = self.scorer.scores(batch)
+        require_finite(scores_BN, type(self.scorer).__name__)
+        has_logits = isinstance(self.scorer, SequenceModel)
+        normaliser_B = scores_BN.logsumexp(1) if has_logits else None
+        if self.filter_seen:
+            rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+            seen = torch.tensor([item for history in histories for item in history], device=self.device)
+            scores_BN = exclude(scores_BN, torch.from_numpy(rows).to(self.device), seen)
+        items, scores = top_items(scores_BN, k)
+        chances = torch.exp(scores - normaliser_B[:, None]).tolist() if normaliser_B is not None else None
+        return [
+            [
+                self._item(item, scores[row, place].item(), chances[row][place] if chances else None)
+                for place, item in enumerate(row_items)
+                if item
+            ]
+            for row, row_items in enumerate(items.tolist())
+        ]
+
+    def _item(self, number: int, score: float, probability: float | None) -> Recommendation:
+        at, catalogue = number - 1, self.catalogue
+        return Recommendation(
+            item=catalogue.ids[at],
+            title=catalogue.titles[at],
+            categories=tuple(catalogue.categories[at]),
+            year=catalogue.years[at],
+            score=score,
+            probability=probability,
+        )
+
+    def _numbers(self, history: Sequence[object]) -> list[int]:
+        if isinstance(history, (str, bytes)):
+            raise TypeError(f"a history is a list of ids or titles, not one string: [{history!r}]")
+        found = [(name, self.catalogue.find(name)) for name in history]
+        unknown = [self._suggest(name) for name, number in found if number is None]
+        known = [number for _, number in found if number is not None]
+        if not known:
+            what = f"none of these is in the catalogue: {', '.join(unknown)}" if unknown else "the history is empty"
+            raise UnknownItemsError(f"There is nothing to recommend from: {what}.")
+        if unknown:
+            warnings.warn(f"Not in the catalogue, left out: {', '.join(unknown)}", UnknownItemWarning, stacklevel=4)
+        return known
+
+    def _suggest(self, name: object) -> str:
+        near = self.catalogue.nearest(name)
+        return f"{name!r} (did you mean {near!r}?)" if near else repr(name)

@@ -1,0 +1,45 @@
+"""How a model is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from seqrec.config import Config
+from seqrec.errors import unknown_name
+from seqrec.evaluation import ACCURACY
+
+
+class TrainingConfig(Config):
+    """Length of training, batches, optimiser, regularisation, early stopping, and what the hardware does."""
+
+    epochs: int = Field(100, ge=1, description="at most this many")
+    batch_size: int = Field(128, ge=1, description="histories per step")
+    random_windows: bool = Field(True, description="train on a random window of a long history, not only on its end")
+    item_dropout: float = Field(0.0, ge=0, lt=1, description="share of input events hidden from the model in training")
+
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.1, ge=0, description="on matrices; never on norms and biases")
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises")
+    clip_norm: float = Field(1.0, gt=0, description="gradient norm above which a step is scaled down")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="averaged weights are evaluated and kept; 0 for none")
+
+    metric: str = Field("ndcg@10", description="validation metric that chooses the epoch")
+    patience: int = Field(10, ge=1, description="evaluations without improvement before stopping")
+    evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU")
+    compile: bool = Field(False, description="compile the model with torch.compile")
+    checkpoint_seconds: float = Field(30.0, ge=0, description="time between checkpoints that training resumes from")
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        name, _, k = metric.partition("@")
+        if name not in ACCURACY:
+            raise ValueError(str(unknown_name("metric", name, ACCURACY)))
+        if not k.isdigit() or int(k) < 1:
+            raise ValueError("a metric is written name@k, such as ndcg@10")
+        return metric

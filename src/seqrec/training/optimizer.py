@@ -1,0 +1,72 @@
+"""AdamW with decay on matrices only, linear warm-up, clipping that reports norms per block, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seqrec.models.base import SequenceModel
+from seqrec.training.config import TrainingConfig
+
+
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019); parameters with fewer than two dimensions do not decay."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = all(parameter.is_cuda for parameter in parameters)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
+
+
+def warm_learning_rate(config: TrainingConfig, step: int) -> float:
+    """Learning rate of step 0, 1, ...: rises over the warm-up, then stays."""
+    return config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+
+
+@dataclass(frozen=True)
+class BlockNorms:
+    """Parameters by block, for gradient norms that say where a gradient explodes."""
+
+    names: list[str]
+    parameters: list[list[nn.Parameter]]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> BlockNorms:
+        """Blocks are the parts of the model by first name, and each entry of a list of parts by itself."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            parts = name.split(".")
+            block = ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdigit() else parts[0]
+            groups.setdefault(block, []).append(parameter)
+        return cls(list(groups), list(groups.values()))
+
+    def clip(self, limit: float) -> Tensor:
+        """Scale all gradients down to a total norm of `limit`; the norms before that: total, then each block."""
+        gradients = [[p.grad for p in group if p.grad is not None] for group in self.parameters]
+        zero = self.parameters[0][0].new_zeros(())
+        norms = [nn.utils.get_total_norm(group) if group else zero for group in gradients]
+        total = torch.stack(norms).norm()
+        nn.utils.clip_grads_with_norm_([p for group in self.parameters for p in group], limit, total)
+        return torch.stack([total, *norms])
+
+
+class AveragedModel:
+    """A copy of the model whose weights follow it as an exponential moving average."""
+
+    def __init__(self, model: SequenceModel, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards `model`; the average is short in the first steps, so that it forgets initialisation."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        averages, current = list(self.model.parameters()), list(model.parameters())
+        torch._foreach_lerp_(averages, [parameter.detach() for parameter in current], weight)
+        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(buffer)

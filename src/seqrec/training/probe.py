@@ -1,0 +1,62 @@
+"""Losses without dropout or augmentation, on the same few histories every time: the gap between them is overfitting.
+
+Shapes: B rows, L positions, N items.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqrec.data.sequences import PAD
+from seqrec.evaluation.evaluator import Evaluator
+from seqrec.models.base import SequenceModel
+
+#: How many histories are looked at, and how many at a time.
+HISTORIES, AT_A_TIME = 128, 32
+#: Lower ends of the history lengths the training loss is broken down by.
+LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200)
+
+
+@torch.inference_mode()
+def probe(model: SequenceModel, evaluator: Evaluator) -> dict[str, dict[str, float]]:
+    """Mean negative log-probability of the next item, over the whole catalogue, whatever the training loss is.
+
+    Returns:
+        `loss`: `train` and `validation`; `train_loss_by_length`: by number of events before the target.
+    """
+    train = evaluator.data.train
+    users = np.flatnonzero(train.lengths >= 2)
+    users = users[np.linspace(0, len(users) - 1, min(HISTORIES, len(users))).astype(np.int64)]
+    totals, counts = np.zeros(len(LENGTHS)), np.zeros(len(LENGTHS))
+    for start in range(0, len(users), AT_A_TIME):
+        batch = evaluator.windows(users[start : start + AT_A_TIME], train, model.config.max_length + 1)
+        inputs, targets_BL = model.training_batch(batch)
+        loss_BL = _negative_log(model, model.encode(inputs), targets_BL)
+        known = (targets_BL != PAD).cpu().numpy()
+        lengths = np.broadcast_to(np.arange(1, known.shape[1] + 1), known.shape)[known]
+        bucket = np.digitize(lengths, LENGTHS) - 1
+        totals += np.bincount(bucket, loss_BL.cpu().numpy()[known], minlength=len(LENGTHS))
+        counts += np.bincount(bucket, minlength=len(LENGTHS))
+    by_length = {
+        f"{low}+": float(total / count) for low, total, count in zip(LENGTHS, totals, counts, strict=True) if count
+    }
+    validation = _validation_loss(model, evaluator)
+    train_loss = float(totals.sum() / counts.sum()) if counts.sum() else validation
+    return {"loss": {"train": train_loss, "validation": validation}, "train_loss_by_length": by_length}
+
+
+def _validation_loss(model: SequenceModel, evaluator: Evaluator) -> float:
+    cases = evaluator.data.cases("validation")
+    cases = cases.take(np.linspace(0, len(cases) - 1, min(HISTORIES, len(cases))).astype(np.int64))
+    scores_BN = model.scores(evaluator.histories(model, cases))
+    targets = torch.from_numpy(evaluator.data.sequences.items[cases.positions].astype(np.int64)).to(scores_BN.device)
+    return float(F.cross_entropy(scores_BN, targets - 1))
+
+
+def _negative_log(model: SequenceModel, h_BLD: Tensor, targets_BL: Tensor) -> Tensor:
+    logits_BLN = model.item_vectors().score(h_BLD)
+    loss = F.cross_entropy(logits_BLN.flatten(0, 1), targets_BL.flatten() - 1, ignore_index=PAD - 1, reduction="none")
+    return loss.view_as(targets_BL)

@@ -1,0 +1,79 @@
+"""Who is told how training goes. A tracker sees the start, each step's report, each epoch and the end."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, a few times a second."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    tokens_per_second: float
+    seconds_left: float
+
+
+class Tracker(Protocol):
+    """Anything that follows a training run."""
+
+    def started(self, facts: Mapping[str, Any]) -> None:
+        """Parameters, device, epochs planned, epochs already done."""
+
+    def progressed(self, progress: Progress) -> None:
+        """Called between steps, at most a few times a second."""
+
+    def epoch_ended(self, record: Mapping[str, Any]) -> None:
+        """The record of an epoch as it is stored in the run."""
+
+    def ended(self, facts: Mapping[str, Any]) -> None:
+        """Hyper-parameters and final metrics, flat."""
+
+
+class TensorBoard:
+    """Writes what TensorBoard shows: `tensorboard --logdir RUN/tensorboard`."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))
+
+    def started(self, facts: Mapping[str, Any]) -> None:
+        self._writer.add_scalar("model/parameters", facts["parameters"], 0)
+
+    def progressed(self, progress: Progress) -> None:
+        pass
+
+    def epoch_ended(self, record: Mapping[str, Any]) -> None:
+        step = record["step"]
+        for number, loss in enumerate(record["losses"], start=step - len(record["losses"]) + 1):
+            self._writer.add_scalar("train/loss_by_step", loss, number)
+        for group in ("train", "validation", "gradient_norm", "speed", "gpu", "train_loss_by_length"):
+            for name, value in record.get(group, {}).items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+        self._writer.flush()
+
+    def ended(self, facts: Mapping[str, Any]) -> None:
+        self._writer.add_hparams(
+            {
+                name: value
+                for name, value in facts["hyperparameters"].items()
+                if isinstance(value, (int, float, str, bool))
+            },
+            {f"final/{name}": value for name, value in facts["metrics"].items()},
+            run_name=".",
+        )
+        self._writer.close()
+
+
+def tensorboard_if_installed(folder: Path) -> TensorBoard | None:
+    """A TensorBoard tracker, or None where the package is missing."""
+    return TensorBoard(folder) if importlib.util.find_spec("tensorboard") else None

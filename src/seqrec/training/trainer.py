@@ -1,0 +1,275 @@
+"""The training loop. Read `Trainer.train` first; everything below it is in the order it happens."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqrec.data.batches import Batch, BatchMaker, plan_epoch
+from seqrec.data.sequences import PAD
+from seqrec.errors import SeqrecError, TrainingError
+from seqrec.evaluation.evaluator import Evaluator
+from seqrec.models.base import ItemVectors, SequenceModel
+from seqrec.run_folder import RunFolder
+from seqrec.training.checkpoint import load_checkpoint, save_checkpoint
+from seqrec.training.config import TrainingConfig
+from seqrec.training.interrupt import StopRequest
+from seqrec.training.monitor import GPUMonitor
+from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, warm_learning_rate
+from seqrec.training.probe import probe
+from seqrec.training.tracking import Progress, Tracker
+
+Loss = Callable[[Tensor, Tensor, ItemVectors, Batch], Tensor]
+#: Seconds between reports of progress; each one waits for the device.
+REPORT_EVERY = 0.5
+
+
+class TrainingInterrupted(SeqrecError):
+    """Somebody asked training to stop; everything up to the last step is saved."""
+
+    exit_code = 130
+
+
+@dataclass
+class Position:
+    """Where training stands: together with weights, optimiser and random state, all that resuming needs."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    without_improvement: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    norms: list[list[float]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one model on one data set into one folder."""
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        loss: Loss,
+        evaluator: Evaluator,
+        config: TrainingConfig,
+        folder: RunFolder,
+        seed: int,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
+        self.device = evaluator.device
+        self.model = model.to(self.device)
+        self.loss = loss
+        self.evaluator = evaluator
+        self.config = config
+        self.folder = folder
+        self.seed = seed
+        self.trackers = trackers
+        self.optimizer = make_optimizer(self.model, config)
+        self.average = AveragedModel(self.model, config.ema_decay) if config.ema_decay else None
+        self.at = Position()
+        self._norms = BlockNorms.of(self.model)
+        self._maker = BatchMaker(evaluator.data.sequences, self.device)
+        self._monitor = GPUMonitor.of(self.device)
+        self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
+        self._encode = torch.compile(self.model.encode, dynamic=True) if config.compile else self.model.encode
+        self._saved = time.monotonic()
+
+    def train(self) -> Position:
+        """Train until the metric stops improving or the epochs are over; best weights are then in the folder.
+
+        Starts from the folder's last checkpoint where there is one. On a CPU, a training that was killed and
+        resumed ends with the very bits of one that was not.
+
+        Raises:
+            TrainingInterrupted: on Ctrl-C or SIGTERM, after saving.
+            TrainingError: the loss is not finite.
+        """
+        if self.folder.last.exists():
+            self._load()
+        self.folder.cut_history(self.at.epoch)
+        self._tell_start()
+        with StopRequest() as stop:
+            while self.at.epoch < self.config.epochs and self.at.without_improvement < self.config.patience:
+                self._train_epoch(stop)
+                record = self._finish_epoch()
+                self._append(record)
+                for tracker in self.trackers:
+                    tracker.epoch_ended(record)
+                self._save_now_and_then()
+        self._save()
+        return self.at
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        """Every history once. The plan of an epoch depends on its seed alone, so it can be picked up in the middle."""
+        config, at = self.config, self.at
+        train, max_length = self.evaluator.data.train, self.model.config.max_length
+        plan = plan_epoch(train, max_length, config.batch_size, config.random_windows, [self.seed, at.epoch])
+        losses, norms = [], []
+        began = reported = time.monotonic()
+        self.model.train()
+        for batch in plan.batches(self._maker, skip=at.batch):
+            loss, norm = self._step(batch)
+            losses.append(loss)
+            norms.append(norm)
+            at.batch += 1
+            at.step += 1
+            if stop.asked or time.monotonic() - reported > REPORT_EVERY or at.batch == len(plan):
+                reported = time.monotonic()
+                self._collect(losses, norms)
+                self._tell_progress(plan.num_targets, len(plan), at.seconds + reported - began)
+            if stop.asked:
+                at.seconds += time.monotonic() - began
+                self._save()
+                raise TrainingInterrupted(
+                    f"Stopped in epoch {at.epoch + 1}; saved. Resume: seqrec train --resume {self.folder.path}"
+                )
+        at.seconds += time.monotonic() - began
+        self._tokens = plan.num_targets
+
+    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """One update. Returns the loss and the gradient norms, still on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = warm_learning_rate(self.config, self.at.step)
+        inputs, targets_BL = self.model.training_batch(batch)
+        if self.config.item_dropout:
+            hidden = torch.rand(inputs.items.shape, device=self.device) < self.config.item_dropout
+            inputs = inputs.with_items(inputs.items.masked_fill(hidden, PAD))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
+            loss = self.loss(self._encode(inputs), targets_BL, self.model.item_vectors(), inputs)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norms = self._norms.clip(self.config.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model, self.at.step)
+        return loss.detach(), norms
+
+    def _collect(self, losses: list[Tensor], norms: list[Tensor]) -> None:
+        """Bring what the steps returned to the host, and stop if it is not finite."""
+        fresh = torch.stack(losses)
+        self.at.losses += fresh.tolist()
+        self.at.norms += torch.stack(norms).tolist()
+        losses.clear()
+        norms.clear()
+        if not torch.isfinite(fresh).all():
+            raise TrainingError(
+                f"The loss is not finite in epoch {self.at.epoch + 1}, before step {self.at.step}. Lower "
+                "training.learning_rate, lengthen training.warmup_steps or lower training.clip_norm. "
+                "The best weights so far are kept."
+            )
+
+    def _finish_epoch(self) -> dict[str, Any]:
+        """Evaluate, keep the weights if they are the best, and write down what cannot be recovered later."""
+        at, config = self.at, self.config
+        at.epoch += 1
+        losses, norms = torch.tensor(at.losses), torch.tensor(at.norms)
+        record: dict[str, Any] = {
+            "epoch": at.epoch,
+            "step": at.step,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train": {"loss": float(losses.mean())},
+            "gradient_norm": {
+                name: float(value) for name, value in zip(["total", *self._norms.names], norms.mean(0), strict=True)
+            }
+            | {
+                "total_max": float(norms[:, 0].max()),
+                "clipped_share": float((norms[:, 0] > config.clip_norm).float().mean()),
+            },
+            "speed": {"seconds": at.seconds, "tokens_per_second": self._tokens / max(at.seconds, 1e-9)},
+            "gpu": self._gpu(),
+            "losses": at.losses,
+        }
+        if at.epoch % config.evaluate_every == 0 or at.epoch == config.epochs:
+            began = time.monotonic()
+            record |= self._evaluate()
+            record["speed"]["evaluation_seconds"] = time.monotonic() - began
+        at.batch, at.seconds, at.losses, at.norms = 0, 0.0, [], []
+        return record
+
+    def _evaluate(self) -> dict[str, Any]:
+        model = self.model if self.average is None else self.average.model
+        metrics = self.evaluator.evaluate(model, "validation").metrics
+        value, at = metrics[self.config.metric], self.at
+        at.without_improvement += 1
+        if at.best is None or value > at.best:
+            at.best, at.best_epoch, at.without_improvement = value, at.epoch, 0
+            save_checkpoint(self.folder.best, model.state_dict(), {"epoch": at.epoch, self.config.metric: value})
+        model.eval()
+        return {"validation": metrics, "best": at.best_epoch == at.epoch} | probe(model, self.evaluator)
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self._saved >= self.config.checkpoint_seconds:
+            self._save()
+
+    def _save(self) -> None:
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.model.state_dict().items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        save_checkpoint(self.folder.last, tensors, {"position": asdict(self.at)})
+        self._saved = time.monotonic()
+
+    def _load(self) -> None:
+        tensors, facts = load_checkpoint(self.folder.last)
+        self.at = Position(**facts["position"])
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        if self.average is not None:
+            self.average.model.load_state_dict(parts["average"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts.get("optimizer", {}).items():
+            number, _, key = name.partition(".")
+            moments.setdefault(int(number), {})[key] = tensor
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        torch.set_rng_state(parts["random"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in parts["random"]:
+            torch.cuda.set_rng_state(parts["random"]["cuda"], self.device)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        with self.folder.history.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _gpu(self) -> dict[str, float]:
+        if self.device.type != "cuda":
+            return {}
+        peak = {"gpu/peak_allocated_mib": torch.cuda.max_memory_allocated(self.device) / 2**20}
+        return peak | (self._monitor.read() if self._monitor else {})
+
+    def _tell_start(self) -> None:
+        facts = {
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU",
+            "epochs": self.config.epochs,
+            "epochs_done": self.at.epoch,
+        }
+        for tracker in self.trackers:
+            tracker.started(facts)
+
+    def _tell_progress(self, tokens: int, steps: int, seconds: float) -> None:
+        done = self.at.batch / steps
+        progress = Progress(
+            epoch=self.at.epoch + 1,
+            epochs=self.config.epochs,
+            step=self.at.batch,
+            steps=steps,
+            loss=sum(self.at.losses) / len(self.at.losses),
+            tokens_per_second=tokens * done / max(seconds, 1e-9),
+            seconds_left=seconds / done * (self.config.epochs - self.at.epoch - done),
+        )
+        for tracker in self.trackers:
+            tracker.progressed(progress)
