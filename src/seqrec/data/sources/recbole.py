@@ -1,0 +1,129 @@
+"""RecBole's atomic files: `.inter`, and where there are any `.item` and `.user`.
+
+Tab separated text whose header types every column: `user_id:token`, `rating:float`, `movie_title:token_seq`.
+Format: Zhao et al. 2021, "RecBole: Towards a unified, comprehensive and efficient framework".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from seqrec.data.interactions import Interactions
+from seqrec.data.sources.table import read_events
+from seqrec.data.sources.text import Dialect, Source, one_per_id, text_file
+from seqrec.errors import DataError
+
+#: Quotes are ordinary characters here, as titles have them.
+ATOMIC = Dialect("\t", quote="")
+TYPES = ("token", "token_seq", "float", "float_seq")
+TITLES = ("movie_title", "title", "name", "item_name", "product_name", "track_name", "game_name")
+CATEGORIES = ("class", "genres", "genre", "categories", "category", "tags")
+YEARS = ("release_year", "year")
+
+
+def read_recbole(
+    path: Path | str,
+    *,
+    user: str = "user_id",
+    item: str = "item_id",
+    time: str | None = "timestamp",
+    value: str | None = None,
+    time_unit: str = "auto",
+    name: str | None = None,
+) -> Interactions:
+    """Read a folder of atomic files.
+
+    Args:
+        path: a folder with one `.inter` file, that file, or the files' common path without suffix.
+        user, item, time: names of columns, without their types; `time` None takes the order of the rows.
+        value: column of the rating; None is `rating` where there is one.
+        time_unit: as in `read_table`.
+        name: of the data set; default is the files' name.
+
+    Returns:
+        Interactions; `items` with id, title, categories (list, split at blanks where the column is a
+        `token_seq`) and year where the `.item` file has columns for them; `users` with all their attributes.
+
+    Raises:
+        DataError: no such files, a header without types, or a value that cannot be used: where and what.
+    """
+    inter = _inter_file(Path(path))
+    table, _ = _atomic(inter)
+    if value is None and "rating" in table.names:
+        value = "rating"
+    time_unit = "order" if time is None else time_unit
+    events, clock = read_events(table, user=user, item=item, time=time, value=value, time_unit=time_unit)
+    items, users = inter.with_suffix(".item"), inter.with_suffix(".user")
+    return Interactions(
+        name=name or inter.stem,
+        events=events,
+        items=_read_items(items, item) if items.is_file() else None,
+        users=_read_users(users, user) if users.is_file() else None,
+        clock=clock,
+    )
+
+
+def _inter_file(path: Path) -> Path:
+    if path.is_dir():
+        found = sorted(path.glob("*.inter"))
+        if len(found) != 1:
+            what = ", ".join(file.name for file in found) or "none"
+            raise DataError(f"{path}: one .inter file is needed here, found {what}. Give the path of the file itself.")
+        return found[0]
+    inter = path if path.suffix == ".inter" else path.with_name(f"{path.name}.inter")
+    if not inter.is_file():
+        raise DataError(f"{inter} does not exist. Give a folder of RecBole files, or the path of its .inter file.")
+    return inter
+
+
+def _atomic(path: Path) -> tuple[Source, dict[str, str]]:
+    """The columns of an atomic file under their own names, and the type of each."""
+    source = text_file(path, ATOMIC)
+    types = {}
+    for name in source.names:
+        column, colon, kind = name.rpartition(":")
+        if not colon or kind not in TYPES:
+            raise DataError(
+                f"{path}, line 1: column {name!r} has no type. The header of a RecBole file reads "
+                f"name:type<TAB>name:type, with the types {', '.join(TYPES)}."
+            )
+        types[column] = kind
+    return replace(source, names=tuple(name.rpartition(":")[0] for name in source.names)), types
+
+
+def _read_items(path: Path, item: str) -> pa.Table:
+    source, types = _atomic(path)
+    table = {"id": source.ids(item)}
+    if title := _first_known(TITLES, source.names):
+        table["title"] = source.strings([title])[title]
+    if categories := _first_known(CATEGORIES, source.names):
+        texts = pc.fill_null(source.strings([categories])[categories], "")
+        table["categories"] = _split(texts, blanks=types[categories] == "token_seq")
+    if year := _first_known(YEARS, source.names):
+        number = source.number_sql(year)
+        years = f"CASE WHEN {number} BETWEEN 1 AND 9999 AND {number} = trunc({number}) THEN {number} END"
+        table["year"] = source.select(year=f"CAST({years} AS INTEGER)")["year"]
+    return one_per_id(pa.table(table))
+
+
+def _read_users(path: Path, user: str) -> pa.Table:
+    source, _ = _atomic(path)
+    names = [name for name in source.names if name != user]
+    ids = source.ids(user)
+    columns = source.strings(names).columns if names else []
+    return one_per_id(pa.table([ids, *columns], names=["id", *names]))
+
+
+def _first_known(guesses: Sequence[str], names: Sequence[str]) -> str | None:
+    return next((guess for guess in guesses if guess in names), None)
+
+
+def _split(texts: pa.ChunkedArray, blanks: bool) -> pa.Array:
+    """Categories of each text: separated by blanks, or the whole text as the only one; none where it is empty."""
+    lists = [text.split() if blanks else [text] if text else [] for text in texts.to_pylist()]
+    return pa.array(lists, pa.list_(pa.string()))
