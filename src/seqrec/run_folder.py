@@ -61,7 +61,7 @@ class RunFolder:
         if facts.get("format") != FORMAT_VERSION:
             raise RunFolderError(
                 f"{self.path} is a run of format {facts.get('format')}; this seqrec reads format {FORMAT_VERSION}. "
-                f"Use the version that made it ({facts.get('environment', {}).get('seqrec', 'unknown')}), or train again."
+                f"Use the seqrec that made it, or train again."
             )
         return facts
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Evaluation:
     def by_length(self) -> dict[str, dict[str, float]]:
         """Accuracy by how many events the history has, for the lengths that occur."""
         bucket_M = np.digitize(self.history_lengths, LENGTHS) - 1
-        names = [f"{low}-{high - 1}" for low, high in zip(LENGTHS, LENGTHS[1:], strict=False)] + [f"{LENGTHS[-1]}+"]
+        names = [f"{low}-{high - 1}" for low, high in pairwise(LENGTHS)] + [f"{LENGTHS[-1]}+"]
         return {name: self._accuracy(bucket_M == number) for number, name in enumerate(names) if number in bucket_M}
 
     def summary(self) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Evaluator:
 
     def __init__(self, data: PreparedData, config: EvaluationConfig, device: torch.device | str = "cpu") -> None:
         self.data = data
+        self.most_cases = MOST_CASES
         self.config = config
         self.device = torch.device(device)
         self._maker = BatchMaker(data.sequences, self.device)
@@ -132,5 +133,5 @@ class Evaluator:
 
     def _blocks(self, cases: int) -> list[np.ndarray]:
         per_case = self.data.sequences.num_items * 4 * ARRAYS_ALIVE
-        size = int(np.clip(self.config.memory_mb * 2**20 // per_case, 1, MOST_CASES))
+        size = int(np.clip(self.config.memory_mb * 2**20 // per_case, 1, self.most_cases))
         return [np.arange(start, min(start + size, cases)) for start in range(0, cases, size)]

@@ -28,7 +28,7 @@ CLOSED = -1e30
 
 
 class MLSTMState(NamedTuple):
-    """What the cell remembers: `memory` (B, H, K, V), `normaliser` (B, H, K), both scaled by exp(-`log_scale`) (B, H)."""
+    """What the cell remembers: `memory` (B, H, K, V) and `normaliser` (B, H, K), times exp(-`log_scale`) (B, H)."""
 
     memory: Tensor
     normaliser: Tensor

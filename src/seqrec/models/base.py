@@ -61,7 +61,7 @@ class SequenceModelConfig(Config):
     temperature: float = Field(0.07, gt=0, description="cosine scores are divided by it")
     item_bias: bool = Field(True, description="a learned offset per item, dot scores only")
 
-    explained = {
+    explained: ClassVar[Mapping[str, str]] = {
         "vocab_size": "the catalogue size is taken from the data; leave this key out.",
         "return_last_states": "training uses every position and inference the last one, always; leave this key out.",
         "mode": "training and inference are switched by the trainer and the recommender; leave this key out.",

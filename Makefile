@@ -1,0 +1,31 @@
+# make run    install, get MovieLens-100K, train the quick xLSTM, show recommendations
+# make test   install what tests need, then the whole suite
+# make check  formatting, lint and types
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A GPU build: make run TORCH="torch==2.13.0 --index-url URL", with the URL that PyTorch's install page gives.
+TORCH ?= torch
+
+.PHONY: run test check
+run: $(VENV)/.run
+	$(BIN)/seqrec train ml-100k xlstm --preset quick
+
+test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff check src tests bench examples
+	$(BIN)/mypy
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'seqrec needs Python 3.11 or newer: make PYTHON=python3.11')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt $(TORCH)
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@

@@ -1,0 +1,122 @@
+"""What is printed: tables on a terminal, the same in plain characters elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from seqrec.recommendation.showcase import Example
+
+#: Accuracy and catalogue measures that a table of models shows.
+COLUMNS = ("recall@10", "ndcg@10", "mrr@10", "precision@10", "coverage@10", "gini@10", "mean_popularity@10")
+TITLES = {
+    "recall": "Recall = HitRate",
+    "mrr": "MRR = MAP",
+    "ndcg": "NDCG",
+    "precision": "Precision",
+    "coverage": "Coverage",
+    "gini": "Gini",
+    "mean_popularity": "Mean popularity",
+}
+
+
+def console(stderr: bool = False) -> Console:
+    """Where text goes. A file or pipe gets 120 columns and no colours."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 120, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def summary(facts: Mapping[str, Any]) -> Table:
+    """The data set in one table."""
+    length = facts["length"]
+    rows = {
+        "users": f"{facts['users']:,}",
+        "items": f"{facts['items']:,}",
+        "events": f"{facts['events']:,} of {facts['source_events']:,} in the source ({facts['k_core']}-core)",
+        "density": f"{facts['density']:.2%}",
+        "history length": f"{length['min']} to {length['max']}, mean {length['mean']:.1f}, median {length['median']:g}",
+        "time": f"{facts['first']} to {facts['last']}" if "first" in facts else "order only, no clock times",
+        "test targets": f"{facts['test_cases']:,}; {facts['tied_targets']:.1%} tied in time with the event before "
+        f"(file order decides), {facts['repeated_targets']:.1%} repeated",
+        "target hash": facts["test_targets"][:16],
+    }
+    table = Table(title=f"Data: {facts['name']}", show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def metrics_table(rows: Sequence[tuple[str, Mapping[str, float], float | None]], protocol: str, title: str) -> Table:
+    """One line per model: (name, test measures, validation NDCG@10 or None)."""
+    table = Table(title=title, caption=protocol, title_justify="left", caption_justify="left")
+    table.add_column("model")
+    for column in COLUMNS:
+        name, _, k = column.partition("@")
+        table.add_column(f"{TITLES[name]}@{k}", justify="right")
+    table.add_column("NDCG@10 in validation", justify="right")
+    for name, metrics, validation in rows:
+        cells = [_number(metrics[column]) for column in COLUMNS]
+        table.add_row(name, *cells, "" if validation is None else _number(validation))
+    return table
+
+
+def all_metrics_table(metrics: Mapping[str, float], title: str) -> Table:
+    """Every measure at every cut-off."""
+    names = list(dict.fromkeys(name.partition("@")[0] for name in metrics))
+    ks = list(dict.fromkeys(name.partition("@")[2] for name in metrics))
+    table = Table(title=title, title_justify="left")
+    table.add_column("measure")
+    for k in ks:
+        table.add_column(f"@{k}", justify="right")
+    for name in names:
+        if name in TITLES:
+            table.add_row(TITLES[name], *(_number(metrics[f"{name}@{k}"]) for k in ks))
+    return table
+
+
+def breakdown_table(groups: Mapping[str, Mapping[str, float]], title: str) -> Table:
+    """Accuracy and shares by popularity of the target or length of the history."""
+    columns = list(dict.fromkeys(column for group in groups.values() for column in group))
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, group in groups.items():
+        table.add_row(name, *(_number(group[column]) if column in group else "" for column in columns))
+    return table
+
+
+def example(found: Example) -> list[Table | Text]:
+    """One sample user: history, recommendations, and whether the next item was hit."""
+    seen = Text(f"User {found.user} last saw: " + " · ".join(found.seen))
+    table = Table(title_justify="left")
+    for name, justify in (
+        ("", "right"),
+        ("recommended", "left"),
+        ("genres", "left"),
+        ("logit", "right"),
+        ("prob.", "right"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for place, item in enumerate(found.recommended, 1):
+        title = item.title if item.year is None else f"{item.title} ({item.year})"
+        probability = "" if item.probability is None else f"{item.probability:.2%}"
+        mark = "→ " if place == found.place else ""
+        table.add_row(str(place), mark + title, ", ".join(item.categories), f"{item.score:.2f}", probability)
+    verdict = f"hit at place {found.place}" if found.place else "not among these"
+    return [seen, table, Text(f"Saw next: {found.target} ({verdict})\n")]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.4f}"

@@ -1,0 +1,110 @@
+"""seqrec train: data set and model in, a run folder and recommendations out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqrec.cli import options
+from seqrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from seqrec.data.prepared import PreparedData
+    from seqrec.experiments.run import Run
+
+
+def train(
+    data: Annotated[
+        str, typer.Argument(help="A data set (see `seqrec data list`) or the path of a table.")
+    ] = "ml-100k",
+    model: Annotated[str, typer.Argument(help="A model's name, or my_package.my_module:MyModel.")] = "xlstm",
+    preset: Annotated[str | None, typer.Option(help="A variant of the shipped settings, such as quick.")] = None,
+    settings: options.Set = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed; give it several times to repeat the run.")] = None,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Repeat with seeds 42, 123 and 2023.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/... when not given.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run; nothing else is needed.")] = None,
+    baselines: Annotated[str, typer.Option(help="Models to set beside it, or none.")] = "popularity,markov",
+    examples: Annotated[int, typer.Option(help="How many sample users to show.")] = 3,
+    device: options.Device = "auto",
+    user: options.User = None,
+    item: options.Item = None,
+    time: options.Time = None,
+    time_unit: options.TimeUnit = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train a model, choose the epoch on validation, score the test once, and show recommendations."""
+    from seqrec.cli.show import console, print_json, summary
+    from seqrec.data.load import load_data
+    from seqrec.experiments.config import RunConfig, settings_for
+    from seqrec.experiments.door import SEEDS, default_folder, run_data
+    from seqrec.experiments.run import Run
+
+    screen = console(stderr=as_json)
+    if resume is not None:
+        configs = [Run(resume).config]
+        prepared, out = run_data(Run(resume)), resume
+    else:
+        columns = options.columns(user, item, time, time_unit)
+        changes = options.changes(settings) | {f"data.{name}": value for name, value in columns.items()}
+        values = settings_for(data, model, preset, changes)
+        chosen = list(SEEDS) if seeds else seed or [values.get("seed", 42)]
+        configs = [RunConfig.from_dict({**values, "seed": number}) for number in chosen]
+        if out is not None and len(configs) > 1:
+            raise ConfigError("--out names one folder; leave it out when there are several seeds.")
+        prepared = load_data(data, report=screen.print, **configs[0].data.model_dump(exclude={"source"}))
+    screen.print(summary(prepared.facts))
+    runs = [_fit(screen, config, prepared, out or default_folder(config), device) for config in configs]
+    beside = _baselines(baselines, prepared, runs[0])
+    _report(screen, runs, beside, prepared, examples)
+    if as_json:
+        print_json([{"run": str(run.path), "seed": run.config.seed, **run.results} for run in runs])
+
+
+def _fit(screen: Console, config: Any, data: PreparedData, out: Path, device: str) -> Run:
+    from seqrec.cli.progress import LiveProgress
+    from seqrec.experiments.fit import fit
+
+    screen.print(f"Training {config.model_name} on {data.name}, seed {config.seed}, into {out}")
+    progress = LiveProgress(screen, config.training.metric)
+    try:
+        return fit(config, data, out, [progress], device)
+    finally:
+        progress.close()
+
+
+def _baselines(names: str, data: PreparedData, run: Run) -> list[tuple[str, Any, float]]:
+    from seqrec.evaluation.evaluator import Evaluator
+    from seqrec.experiments.door import fitted
+
+    evaluator = Evaluator(data, run.config.evaluation)
+    rows = []
+    for name in [name.strip() for name in names.split(",") if name.strip() not in ("", "none", run.config.model_name)]:
+        scorer = fitted(name, data)
+        validation = evaluator.evaluate(scorer, "validation").metrics["ndcg@10"]
+        rows.append((name, evaluator.evaluate(scorer, "test").metrics, validation))
+    return rows
+
+
+def _report(screen: Console, runs: list[Run], beside: list[Any], data: PreparedData, users: int) -> None:
+    from seqrec.cli.show import example, metrics_table
+    from seqrec.experiments.seeds import over_seeds
+    from seqrec.recommendation.showcase import examples
+
+    rows = [(_name(run, runs), run.metrics, run.validation["ndcg@10"]) for run in runs] + beside
+    protocol = runs[0].results["test"]["protocol"]
+    screen.print(metrics_table(rows, protocol, f"Test, {data.name}, {len(data.cases('test')):,} cases, scored once"))
+    if len(runs) > 1:
+        for metric in ("ndcg@10", "recall@10", "mrr@10"):
+            screen.print(f"{metric} over {len(runs)} seeds: {over_seeds(runs, metric)}")
+    for found in examples(runs[0].recommender(), data, users):
+        screen.print(*example(found), sep="\n")
+    screen.print(f"Kept in {runs[0].path}. Recommend with: seqrec recommend {runs[0].path} TITLE ...")
+
+
+def _name(run: Run, runs: list[Run]) -> str:
+    return run.config.model_name if len(runs) == 1 else f"{run.config.model_name}, seed {run.config.seed}"

@@ -1,0 +1,245 @@
+"""The battery: what every model has to pass, ours and yours.
+
+    from seqrec.testing import check_model
+    check_model(MyModel, embedding_dim=16)
+
+Shapes: B rows, L positions, D width, N items.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seqrec.data.batches import Batch
+from seqrec.data.catalogue import catalogue
+from seqrec.data.prepared import PreparedData
+from seqrec.data.sequences import PAD, Sequences
+from seqrec.data.splits import leave_one_out
+from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
+from seqrec.losses.softmax import SoftmaxConfig, SoftmaxLoss
+from seqrec.models.base import Recurrent, Scorer, SequenceModel
+from seqrec.recommendation.recommender import Recommender
+from seqrec.run_folder import RunFolder
+from seqrec.training.config import TrainingConfig
+from seqrec.training.trainer import Trainer
+
+#: Size of the catalogue that models are checked on.
+ITEMS = 40
+
+
+def check_model(model: type[Scorer], **settings: Any) -> list[str]:
+    """Run every check that applies to the model's level; names of those that passed.
+
+    Args:
+        settings: of the model's configuration; small ones keep this to seconds.
+
+    Raises:
+        AssertionError: naming the check that failed.
+    """
+    subject = _Subject(model, settings)
+    checks: list[Callable[[_Subject], None]] = [finite_scores, padding_invariance, evaluation_invariance]
+    if issubclass(model, SequenceModel):
+        checks += [causality, one_forward, overfits_and_moves, resumes_bit_for_bit, seeds_matter, compiles_and_exports]
+        if isinstance(subject.make(), Recurrent):
+            checks += [step_by_step]
+    for check in checks:
+        try:
+            check(subject)
+        except AssertionError as error:
+            raise AssertionError(f"{model.__name__} fails {check.__name__}: {check.__doc__}\n{error}") from error
+    return [check.__name__ for check in checks]
+
+
+@dataclass(frozen=True)
+class _Subject:
+    model: type[Scorer]
+    settings: dict[str, Any]
+
+    def make(self, seed: int = 0, **changes: Any) -> Any:
+        """A fresh model, fitted if fitting is what it does, in evaluation mode."""
+        torch.manual_seed(seed)
+        scorer = self.model(self.model.Config(**{**self.settings, **changes}), ITEMS)  # type: ignore[call-arg]
+        scorer.fit(synthetic_data().train)
+        return scorer.eval() if isinstance(scorer, nn.Module) else scorer
+
+
+def synthetic_data(users: int = 60, seed: int = 0) -> PreparedData:
+    """Random histories over `ITEMS` items, in memory, in which item i is often followed by item i + 1."""
+    random = np.random.default_rng(seed)
+    histories = []
+    for _ in range(users):
+        items = [int(random.integers(1, ITEMS + 1))]
+        for _ in range(int(random.integers(4, 20))):
+            follows = random.random() < 0.7
+            items.append(items[-1] % ITEMS + 1 if follows else int(random.integers(1, ITEMS + 1)))
+        histories.append(items)
+    sequences = Sequences.of(histories, ITEMS)
+    names = catalogue([str(item) for item in range(1, ITEMS + 1)])
+    return PreparedData(Path(), sequences, leave_one_out(sequences), names, {"name": "synthetic"})
+
+
+def finite_scores(subject: _Subject) -> None:
+    """Every item has a finite score, chosen items get the same one, and 1 and n can be recommended."""
+    scorer, batch = subject.make(), _batch()
+    scores = scorer.scores(batch)
+    assert scores.shape == (len(batch), ITEMS), f"scores are {tuple(scores.shape)}, not ({len(batch)}, {ITEMS})"
+    assert bool(torch.isfinite(scores).all()), "some scores are not finite"
+    some = torch.tensor([ITEMS, 1, 7])
+    torch.testing.assert_close(scorer.scores(batch, some), scores[:, some - 1])
+    names = synthetic_data().catalogue
+    everything = {item.item for item in Recommender(scorer, names, filter_seen=False).recommend(["3", "4"], ITEMS + 5)}
+    assert everything == set(names.ids), "recommendations are not exactly the items 1..n"
+
+
+def padding_invariance(subject: _Subject) -> None:
+    """More padding, and other rows in the batch, change no score, in evaluation and in training mode."""
+    for training in (False, True):
+        scorer = subject.make(**({"dropout": 0.0} if issubclass(subject.model, SequenceModel) else {}))
+        if isinstance(scorer, nn.Module):
+            scorer.train(training)
+        batch = _batch()
+        wide = batch.with_items(nn.functional.pad(batch.items, (0, 6), value=PAD))
+        expected = scorer.scores(batch)
+        torch.testing.assert_close(scorer.scores(wide), expected, rtol=1e-4, atol=1e-5)
+        alone = torch.cat([scorer.scores(_row(batch, row)) for row in range(len(batch))])
+        torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
+
+
+def evaluation_invariance(subject: _Subject) -> None:
+    """Ranks do not depend on how many cases are scored at a time; exactly so in float64."""
+    scorer = subject.make()
+    if isinstance(scorer, nn.Module):
+        scorer.double()
+    ranks = []
+    for at_a_time in (1, 7, 256):
+        evaluator = Evaluator(synthetic_data(), EvaluationConfig())
+        evaluator.most_cases = at_a_time
+        ranks.append(evaluator.evaluate(scorer, "test").ranks)
+    assert np.array_equal(ranks[0], ranks[1]) and np.array_equal(ranks[1], ranks[2])
+
+
+def causality(subject: _Subject) -> None:
+    """Changing an item never moves the hidden state of an earlier position."""
+    model = subject.make()
+    batch = Batch.of([list(range(1, 13))])
+    before = model.encode(batch)
+    for position in range(1, 12):
+        changed = batch.items.clone()
+        changed[0, position] = ITEMS
+        after = model.encode(batch.with_items(changed))
+        torch.testing.assert_close(after[:, :position], before[:, :position], rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(after[:, position], before[:, position]), f"item {position} changes nothing"
+
+
+def one_forward(subject: _Subject) -> None:
+    """One pass gives a hidden state and a target to every position; no row per prefix."""
+    model, batch = subject.make(), _batch()
+    inputs, targets = model.training_batch(batch, torch.Generator().manual_seed(0))
+    assert inputs.items.shape[0] == len(batch), "training makes more rows than there are histories"
+    h = model.encode(inputs)
+    assert h.shape[:2] == targets.shape == inputs.items.shape
+    assert (targets != PAD).sum() == (batch.lengths - 1).sum(), "some next items are not trained on"
+
+
+def overfits_and_moves(subject: _Subject) -> None:
+    """Learns 64 histories by heart (HR@1 over 0.95), and every parameter moves on the way."""
+    random = np.random.default_rng(1)
+    batch = Batch.of([random.permutation(np.arange(1, ITEMS + 1))[:8].tolist() for _ in range(64)])
+    model = subject.make(dropout=0.0, embedding_dim=64)
+    start = {name: value.detach().clone() for name, value in model.named_parameters()}
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    loss = SoftmaxLoss(SoftmaxConfig())
+    model.train()
+    inputs, targets = model.training_batch(batch, torch.Generator().manual_seed(0))
+    for _ in range(250):
+        optimizer.zero_grad()
+        loss(model.encode(inputs), targets, model.item_vectors(), inputs).backward()
+        optimizer.step()
+    model.eval()
+    hits = (model.scores(inputs).argmax(1) + 1 == batch.last(batch.items)).float().mean().item()
+    assert hits > 0.95, f"HR@1 on what it was trained on is {hits:.3f}"
+    still = [name for name, value in model.named_parameters() if torch.equal(value, start[name])]
+    assert not still, f"training does not move {still}"
+
+
+def resumes_bit_for_bit(subject: _Subject) -> None:
+    """Four epochs at once give the bits of two epochs, a checkpoint, and two more."""
+    with tempfile.TemporaryDirectory() as folder:
+        straight = _train(subject, Path(folder) / "straight", epochs=4)
+        _train(subject, Path(folder) / "halves", epochs=2)
+        torch.rand(17)  # the state of the random generator comes from the checkpoint, not from here
+        resumed = _train(subject, Path(folder) / "halves", epochs=4)
+    for name, value in straight.items():
+        assert torch.equal(value, resumed[name]), f"{name} differs"
+
+
+def seeds_matter(subject: _Subject) -> None:
+    """The same seed gives the same bits; another seed gives others."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, second, third = (
+            _train(subject, Path(folder) / str(number), epochs=1, seed=seed) for number, seed in enumerate((5, 5, 6))
+        )
+    assert all(torch.equal(value, second[name]) for name, value in first.items()), "the same seed, other weights"
+    assert any(not torch.equal(value, third[name]) for name, value in first.items()), "the seed changes nothing"
+
+
+def compiles_and_exports(subject: _Subject) -> None:
+    """The traced and the exported model give the scores of the eager one."""
+    model, batch = subject.make(), _batch()
+    expected = model.scores(batch)
+    traced = torch.compile(model.scores, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(traced(batch), expected, rtol=1e-4, atol=1e-5)
+    exported = torch.export.export(_Scores(model), (batch.items, batch.lengths)).module()
+    torch.testing.assert_close(exported(batch.items, batch.lengths), expected, rtol=1e-4, atol=1e-5)
+
+
+def step_by_step(subject: _Subject) -> None:
+    """One event at a time gives the hidden states of the whole history, from nothing and from a prefilled state."""
+    model, batch = subject.make(), _batch()
+    whole = batch.last(model.encode(batch))
+    prefilled, state = model.prefill(batch)
+    torch.testing.assert_close(prefilled, whole, rtol=1e-4, atol=1e-5)
+    stepped, _ = model.step(torch.full((len(batch),), 5), state)
+    longer = [[*row[:length], 5] for row, length in zip(batch.items.tolist(), batch.lengths.tolist(), strict=True)]
+    after = Batch.of(longer)
+    torch.testing.assert_close(stepped, after.last(model.encode(after)), rtol=1e-4, atol=1e-5)
+    state = model.initial_state(1)
+    for item in longer[0]:
+        h, state = model.step(torch.tensor([item]), state)
+    torch.testing.assert_close(h[0], stepped[0], rtol=1e-4, atol=1e-5)
+
+
+class _Scores(nn.Module):
+    def __init__(self, model: SequenceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        return self.model.scores(Batch(items, lengths))
+
+
+def _batch() -> Batch:
+    return Batch.of([[3, 4, 5, 6, 7], [9], [20, 1, 40, 2, 8, 30, 31], [40, 39]])
+
+
+def _row(batch: Batch, row: int) -> Batch:
+    length = int(batch.lengths[row])
+    return Batch(batch.items[row : row + 1, :length], batch.lengths[row : row + 1])
+
+
+def _train(subject: _Subject, folder: Path, epochs: int, seed: int = 3) -> dict[str, Tensor]:
+    """Weights after training into `folder`, from its checkpoint where it has one."""
+    folder.mkdir(exist_ok=True)
+    model = subject.make(seed, dropout=0.2)
+    config = TrainingConfig(epochs=epochs, batch_size=16, item_dropout=0.1, patience=50, warmup_steps=3)
+    evaluator = Evaluator(synthetic_data(), EvaluationConfig())
+    Trainer(model, SoftmaxLoss(SoftmaxConfig()), evaluator, config, RunFolder(folder), seed).train()
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,65 @@
+"""Every registered model passes the battery, and the battery catches models that must not pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqrec.data.batches import Batch
+from seqrec.models import MODELS
+from seqrec.models.base import SequenceModel
+from seqrec.models.sasrec import SASRec
+from seqrec.registry import resolve
+from seqrec.testing import check_model
+
+SMALL: dict[str, Any] = {"embedding_dim": 16, "max_length": 32}
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_registered_models_pass(name: str) -> None:
+    model = resolve("model", name, MODELS)
+    settings = SMALL if issubclass(model, SequenceModel) else {}
+    assert len(check_model(model, **settings)) >= 3
+
+
+@pytest.mark.parametrize("name", ["sasrec", "xlstm"])
+def test_cosine_scores_pass(name: str) -> None:
+    check_model(resolve("model", name, MODELS), similarity="cosine", **SMALL)
+
+
+class SeesTheFuture(SASRec):
+    def encode(self, batch: Batch) -> Tensor:
+        return super().encode(batch) + self.items(batch.items).mean(1, keepdim=True)
+
+
+class GivesNaN(SASRec):
+    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        return super().scores(batch, items) * torch.nan
+
+
+class MindsPadding(SASRec):
+    def encode(self, batch: Batch) -> Tensor:
+        return super().encode(batch) * batch.items.shape[1]
+
+
+class KeepsAnIdleWeight(SASRec):
+    def __init__(self, config: Any, num_items: int) -> None:
+        super().__init__(config, num_items)
+        self.idle = torch.nn.Parameter(torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (SeesTheFuture, "padding_invariance|causality"),
+        (GivesNaN, "finite_scores"),
+        (MindsPadding, "padding_invariance"),
+        (KeepsAnIdleWeight, "overfits_and_moves"),
+    ],
+)
+def test_broken_models_are_caught(broken: type[SASRec], check: str) -> None:
+    with pytest.raises(AssertionError, match=f"{broken.__name__} fails ({check})"):
+        check_model(broken, **SMALL)
