@@ -102,7 +102,7 @@ def finite_scores(subject: _Subject) -> None:
 def padding_invariance(subject: _Subject) -> None:
     """More padding, and other rows in the batch, change no score, in evaluation and in training mode."""
     for training in (False, True):
-        scorer = subject.make(**({"dropout": 0.0} if issubclass(subject.model, SequenceModel) else {}))
+        scorer = subject.make(dropout=0.0) if issubclass(subject.model, SequenceModel) else subject.make()
         if isinstance(scorer, nn.Module):
             scorer.train(training)
         batch = _batch()

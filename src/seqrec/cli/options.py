@@ -35,7 +35,7 @@ def changes(settings: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def columns(user: str | None, item: str | None, time: str | None, time_unit: str | None) -> dict[str, str]:
+def columns(user: str | None, item: str | None, time: str | None, time_unit: str | None) -> dict[str, Any]:
     """The column options that were given, as `load_data` takes them."""
     given = {"user": user, "item": item, "time": time, "time_unit": time_unit}
     return {name: value for name, value in given.items() if value is not None}

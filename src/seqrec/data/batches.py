@@ -126,9 +126,14 @@ def plan_epoch(
     pool = np.arange(len(users)) // (batch_size * 16)
     order = np.lexsort((lengths, pool))
     cuts = np.arange(batch_size, len(users), batch_size)
-    parts = [np.split(values[order], cuts) for values in (users, starts, lengths)]
-    shuffled = random.permutation(len(parts[0]))
-    return EpochPlan(*([part[number] for number in shuffled] for part in parts), max_length=max_length)
+    users_by_batch, starts_by_batch, lengths_by_batch = (np.split(x[order], cuts) for x in (users, starts, lengths))
+    shuffled = random.permutation(len(users_by_batch))
+    return EpochPlan(
+        users=[users_by_batch[number] for number in shuffled],
+        starts=[starts_by_batch[number] for number in shuffled],
+        lengths=[lengths_by_batch[number] for number in shuffled],
+        max_length=max_length,
+    )
 
 
 def bucket(length: int) -> int:

@@ -65,7 +65,7 @@ def read_source(config: DataConfig, report: Report = lambda line: None) -> Inter
         from seqrec.data.download import cache_folder
 
         load = resolve("data set", config.source, SOURCES)
-        return load(config.source, cache=cache_folder(), report=report)  # type: ignore[no-any-return]
+        return load(config.source, cache=cache_folder(), report=report)
     path = Path(config.source)
     if path.is_dir() or path.suffix == ".inter":
         from seqrec.data.sources.recbole import read_recbole

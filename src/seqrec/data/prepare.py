@@ -81,7 +81,7 @@ def _write(folder: Path, sequences: Sequences, split: Split, clock: bool) -> Non
     np.save(folder / "items.npy", sequences.items)
     np.save(folder / "offsets.npy", np.concatenate([sequences.starts[:1], sequences.ends]))
     np.save(folder / "train_ends.npy", split.train_ends)
-    if clock:
+    if clock and sequences.times is not None:
         np.save(folder / "times.npy", sequences.times)
     for part, cases in (("validation", split.validation), ("test", split.test)):
         np.save(folder / f"{part}.npy", np.stack([cases.users, cases.positions]))

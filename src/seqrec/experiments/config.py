@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self
 
@@ -36,9 +36,9 @@ class RunConfig:
     model: Config
     loss_name: str
     loss: Config
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    seed: int = 42
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    seed: int
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

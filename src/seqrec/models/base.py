@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from seqrec.config import Config
+from seqrec.config import Config as AnyConfig
 from seqrec.data.batches import Batch
 from seqrec.data.sequences import Sequences
 
@@ -21,8 +21,8 @@ from seqrec.data.sequences import Sequences
 class Scorer(ABC):
     """All that evaluation, recommendation and serving need. Construct with (config, num_items)."""
 
-    Config: ClassVar[type[Config]]
-    config: Config
+    Config: ClassVar[type[AnyConfig]]
+    config: AnyConfig
     num_items: int
 
     def fit(self, train: Sequences) -> Self:
@@ -51,7 +51,7 @@ class Scorer(ABC):
         """Take over what `state_dict` gave."""
 
 
-class SequenceModelConfig(Config):
+class SequenceModelConfig(AnyConfig):
     """What every sequence model has."""
 
     embedding_dim: int = Field(128, ge=1, description="width of item vectors and hidden states")

@@ -87,7 +87,7 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD))
-        return x_BLD + self.feedforward(self.feedforward_norm(x_BLD))  # type: ignore[no-any-return]
+        return x_BLD + self.feedforward(self.feedforward_norm(x_BLD))
 
 
 class CausalAttention(nn.Module):
@@ -116,4 +116,4 @@ class CausalAttention(nn.Module):
 
     def _heads(self, x_BLD: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (B, H, L, K)."""
-        return self.qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)  # type: ignore[no-any-return]
+        return self.qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)

@@ -149,7 +149,7 @@ class Block(nn.Module):
         return self._feed(x_BD + y_BD), state
 
     def _feed(self, x: Tensor) -> Tensor:
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))  # type: ignore[no-any-return]
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
 
 
 class MLSTMMixer(nn.Module):
@@ -211,7 +211,7 @@ class MLSTMMixer(nn.Module):
 
     def _mix(self, h_BLHK: Tensor, gate_BLD: Tensor) -> Tensor:
         normed = F.rms_norm(h_BLHK.float(), h_BLHK.shape[-1:], eps=1e-6).flatten(-2).to(gate_BLD.dtype)
-        return self.out(normed * self.head_norm * torch.sigmoid(gate_BLD))  # type: ignore[no-any-return]
+        return self.out(normed * self.head_norm * torch.sigmoid(gate_BLD))
 
 
 class SwiGLU(nn.Module):
@@ -224,7 +224,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
+        return self.down(F.silu(gate) * up)
 
 
 def _chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class AveragedModel:
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards `model`; the average is short in the first steps, so that it forgets initialisation."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        averages, current = list(self.model.parameters()), list(model.parameters())
-        torch._foreach_lerp_(averages, [parameter.detach() for parameter in current], weight)
+        averages, current = ([p.detach() for p in m.parameters()] for m in (self.model, model))
+        torch._foreach_lerp_(averages, current, weight)
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)
