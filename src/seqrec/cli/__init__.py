@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import Annotated
@@ -44,6 +45,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; errors of ours are one message and an exit code, not a stack trace."""
+    sys.path.append(os.getcwd())  # so that my_module:MyModel is found beside the user
     warnings.showwarning = lambda message, *rest: print(f"warning: {message}", file=sys.stderr)
     try:
         app()

@@ -65,7 +65,8 @@ class LiveProgress:
 
     def close(self) -> None:
         """Take the live display away; safe to call twice."""
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
 
 def _duration(seconds: float) -> str:

@@ -16,14 +16,19 @@ from seqrec.recommendation.showcase import Example
 #: Accuracy and catalogue measures that a table of models shows.
 COLUMNS = ("recall@10", "ndcg@10", "mrr@10", "precision@10", "coverage@10", "gini@10", "mean_popularity@10")
 TITLES = {
-    "recall": "Recall = HitRate",
-    "mrr": "MRR = MAP",
+    "recall": "Recall",
     "ndcg": "NDCG",
-    "precision": "Precision",
+    "mrr": "MRR",
+    "precision": "Prec.",
     "coverage": "Coverage",
     "gini": "Gini",
-    "mean_popularity": "Mean popularity",
+    "mean_popularity": "Pop.",
 }
+#: What the short titles leave out.
+LEGEND = (
+    "With one target Recall is also the hit rate, and MRR the MAP. Coverage: share of the catalogue shown. "
+    "Gini: 0 if all items are shown alike. Pop.: mean training count of what is shown."
+)
 
 
 def console(stderr: bool = False) -> Console:
@@ -59,12 +64,12 @@ def summary(facts: Mapping[str, Any]) -> Table:
 
 def metrics_table(rows: Sequence[tuple[str, Mapping[str, float], float | None]], protocol: str, title: str) -> Table:
     """One line per model: (name, test measures, validation NDCG@10 or None)."""
-    table = Table(title=title, caption=protocol, title_justify="left", caption_justify="left")
+    table = Table(title=title, caption=f"Protocol: {protocol}. {LEGEND}", title_justify="left", caption_justify="left")
     table.add_column("model")
     for column in COLUMNS:
         name, _, k = column.partition("@")
         table.add_column(f"{TITLES[name]}@{k}", justify="right")
-    table.add_column("NDCG@10 in validation", justify="right")
+    table.add_column("valid. NDCG@10", justify="right")
     for name, metrics, validation in rows:
         cells = [_number(metrics[column]) for column in COLUMNS]
         table.add_row(name, *cells, "" if validation is None else _number(validation))

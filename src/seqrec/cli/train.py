@@ -69,7 +69,7 @@ def _fit(screen: Console, config: Any, data: PreparedData, out: Path, device: st
     from seqrec.cli.progress import LiveProgress
     from seqrec.experiments.fit import fit
 
-    screen.print(f"Training {config.model_name} on {data.name}, seed {config.seed}, into {out}")
+    screen.print(f"Training {config.model_name} on {data.name}, seed {config.seed}, into {out}", soft_wrap=True)
     progress = LiveProgress(screen, config.training.metric)
     try:
         return fit(config, data, out, [progress], device)
@@ -103,7 +103,7 @@ def _report(screen: Console, runs: list[Run], beside: list[Any], data: PreparedD
             screen.print(f"{metric} over {len(runs)} seeds: {over_seeds(runs, metric)}")
     for found in examples(runs[0].recommender(), data, users):
         screen.print(*example(found), sep="\n")
-    screen.print(f"Kept in {runs[0].path}. Recommend with: seqrec recommend {runs[0].path} TITLE ...")
+    screen.print(f"Kept in {runs[0].path}. Recommend with: seqrec recommend {runs[0].path} TITLE ...", soft_wrap=True)
 
 
 def _name(run: Run, runs: list[Run]) -> str:

@@ -47,21 +47,27 @@ def prepare_source(config: DataConfig, report: Report = lambda line: None) -> Pr
     path = Path(config.source)
     if (path / "facts.json").is_file():
         return PreparedData.load(path)
-    if config.source in SOURCES:
-        from seqrec.data.download import cache_folder
-
-        raw = cache_folder() / "raw" / config.source
-        if not raw.is_dir() or not _files(raw):
-            read_source(config, report)  # downloads; what it read is read again below, once
-        return _prepare(lambda: read_source(config, report), _signature(raw), config, report)
+    if _is_named(config.source):
+        return _prepare_named(config, report)
     if not path.exists():
         raise unknown_name("data set or file", config.source, SOURCES)
     return _prepare(lambda: read_source(config, report), _signature(path), config, report)
 
 
+def _prepare_named(config: DataConfig, report: Report) -> PreparedData:
+    from seqrec.data.download import cache_folder
+
+    raw = cache_folder() / "raw" / config.source
+    if _files(raw):
+        return _prepare(lambda: read_source(config, report), _signature(raw), config, report)
+    interactions = read_source(config, report)  # downloads into `raw`, unless the source makes its own data
+    content = _signature(raw) if _files(raw) else interactions.fingerprint()
+    return _prepare(lambda: interactions, content, config, report)
+
+
 def read_source(config: DataConfig, report: Report = lambda line: None) -> Interactions:
     """The log as it is, before any filter."""
-    if config.source in SOURCES:
+    if _is_named(config.source):
         from seqrec.data.download import cache_folder
 
         load = resolve("data set", config.source, SOURCES)
@@ -81,7 +87,7 @@ def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig,
 
     from seqrec.data.prepare import prepare, prepared_name
 
-    folder = cache_folder() / "prepared" / f"{Path(config.source).stem}-{prepared_name(content, config)}"
+    folder = cache_folder() / "prepared" / prepared_name(content, config)
     if folder.exists():
         try:
             return PreparedData.load(folder)
@@ -90,6 +96,11 @@ def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig,
     interactions = read()
     report(f"Preparing {len(interactions):,} events of {interactions.name}")
     return prepare(interactions, config, folder)
+
+
+def _is_named(source: str) -> bool:
+    """A registered data set, or one of another package: `my_package.my_module:load`."""
+    return source in SOURCES or (":" in source and not Path(source).exists())
 
 
 def _columns(config: DataConfig) -> dict[str, Any]:

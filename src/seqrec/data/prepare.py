@@ -74,7 +74,7 @@ def prepare(interactions: Interactions, config: DataConfig, folder: Path) -> Pre
 def prepared_name(content: str, config: DataConfig) -> str:
     """Folder name for the content that a fingerprint stands for, prepared as `config` says."""
     text = json.dumps([FORMAT_VERSION, content, config.model_dump()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{Path(config.source).stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}".replace(":", "-")
 
 
 def _write(folder: Path, sequences: Sequences, split: Split, clock: bool) -> None:
