@@ -91,7 +91,7 @@ def mlstm_chunkwise(
         state: what was remembered before position 0; None for nothing.
         lengths: (B,) valid positions per row. The state returned is the one after the last of them.
     """
-    (B, H, L, K), V = q.shape, v.shape[-1]
+    (B, H, L, K), V, dtype = q.shape, v.shape[-1], v.dtype
     gates = torch.promote_types(i.dtype, torch.float32)
     i, log_f = i.to(gates), F.logsigmoid(f.to(gates))
     if lengths is not None:
@@ -112,7 +112,7 @@ def mlstm_chunkwise(
     recalled = q * torch.exp(carried - m).unsqueeze(-1)
     normaliser = attention.sum(-1) + (recalled @ before.normaliser.unsqueeze(-1)).squeeze(-1)
     h = (attention @ v + recalled @ before.memory) / normaliser.abs().maximum(torch.exp(-m)).unsqueeze(-1)
-    return h.view(B, H, L + fill, V)[:, :, :L], state
+    return h.view(B, H, L + fill, V)[:, :, :L].to(dtype), state
 
 
 def _carry(k: Tensor, v: Tensor, i: Tensor, decay: Tensor, state: MLSTMState) -> tuple[MLSTMState, MLSTMState]:
