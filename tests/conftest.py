@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples on every machine; a slow machine is no failure.
+settings.register_profile("seqrec", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("seqrec")
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -34,11 +38,11 @@ def ml_1m_zip() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has its own cache, so none reads or writes the user's."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("SEQREC_CACHE", str(cache))
-    yield cache
+    return cache
 
 
 @pytest.fixture
