@@ -123,7 +123,7 @@ def evaluation_invariance(subject: _Subject) -> None:
         evaluator = Evaluator(synthetic_data(), EvaluationConfig())
         evaluator.most_cases = at_a_time
         ranks.append(evaluator.evaluate(scorer, "test").ranks)
-    assert np.array_equal(ranks[0], ranks[1]) and np.array_equal(ranks[1], ranks[2])
+    assert all(np.array_equal(ranks[0], others) for others in ranks[1:])
 
 
 def causality(subject: _Subject) -> None:

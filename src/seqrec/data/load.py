@@ -84,7 +84,6 @@ def read_source(config: DataConfig, report: Report = lambda line: None) -> Inter
 
 def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig, report: Report) -> PreparedData:
     from seqrec.data.download import cache_folder
-
     from seqrec.data.prepare import prepare, prepared_name
 
     folder = cache_folder() / "prepared" / prepared_name(content, config)

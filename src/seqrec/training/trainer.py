@@ -79,7 +79,6 @@ class Trainer:
         self._maker = BatchMaker(evaluator.data.sequences, self.device)
         self._monitor = GPUMonitor.of(self.device)
         self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
-        self._encode = torch.compile(self.model.encode, dynamic=True) if config.compile else self.model.encode
         self._saved = time.monotonic()
 
     def train(self) -> Position:
@@ -143,7 +142,7 @@ class Trainer:
             hidden = torch.rand(inputs.items.shape, device=self.device) < self.config.item_dropout
             inputs = inputs.with_items(inputs.items.masked_fill(hidden, PAD))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            loss = self.loss(self._encode(inputs), targets_BL, self.model.item_vectors(), inputs)
+            loss = self.loss(self.model.encode(inputs), targets_BL, self.model.item_vectors(), inputs)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._norms.clip(self.config.clip_norm)
