@@ -182,7 +182,7 @@ class MLSTMMixer(nn.Module):
         c_BLD = F.silu(F.conv1d(padded.mT, self.conv_kernel, self.conv_bias, groups=padded.shape[-1])).mT
         q, k = self._heads(self.query_key(c_BLD))
         v, gate = self.value_output(x_BLD).chunk(2, -1)
-        i, f = (GATE_CAP * torch.tanh(self.gates(c_BLD).float() / GATE_CAP)).mT.chunk(2, 1)
+        i, f = (GATE_CAP * torch.tanh(_precise(self.gates(c_BLD)) / GATE_CAP)).mT.chunk(2, 1)
         return q, k, self._heads(v)[0], i, f, gate
 
     def initial_state(self, batch: int, like: Tensor) -> BlockState:
@@ -210,7 +210,7 @@ class MLSTMMixer(nn.Module):
         return parts.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _mix(self, h_BLHK: Tensor, gate_BLD: Tensor) -> Tensor:
-        normed = F.rms_norm(h_BLHK.float(), h_BLHK.shape[-1:], eps=1e-6).flatten(-2).to(gate_BLD.dtype)
+        normed = F.rms_norm(_precise(h_BLHK), h_BLHK.shape[-1:], eps=1e-6).flatten(-2).to(gate_BLD.dtype)
         return self.out(normed * self.head_norm * torch.sigmoid(gate_BLD))
 
 
@@ -225,6 +225,11 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, -1)
         return self.down(F.silu(gate) * up)
+
+
+def _precise(x: Tensor) -> Tensor:
+    """In float32 at least: half precision is too coarse for gates and norms."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
