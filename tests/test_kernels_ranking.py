@@ -1,0 +1,91 @@
+"""Ranks and top lists against sorting in Python."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqrec.errors import ScoreError
+from seqrec.kernels.ranking import exclude, require_finite, target_ranks, top_items
+
+#: Few values, so that ties are common, and the ends of what float32 can say.
+VALUES = st.sampled_from([-3.4028234663852886e38, -1.0, -0.0, 0.0, 1e-45, 1.0, 1.0000001192092896, 3e38])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[list[list[float]], list[set[int]]]:
+    """Scores of a few cases over a few items, and the items each case leaves out."""
+    cases, items = draw(st.integers(1, 5)), draw(st.integers(1, 12))
+    scores = [draw(st.lists(VALUES, min_size=items, max_size=items)) for _ in range(cases)]
+    return scores, [draw(st.sets(st.integers(1, items))) for _ in range(cases)]
+
+
+def excluded(scores: list[list[float]], left_out: list[set[int]]) -> torch.Tensor:
+    pairs = [(row, item) for row, items in enumerate(left_out) for item in items]
+    rows, items = (torch.tensor([pair[side] for pair in pairs], dtype=torch.int64) for side in (0, 1))
+    return exclude(torch.tensor(scores), rows, items)
+
+
+def slow_rank(scores: list[float], target: int, left_out: set[int]) -> int:
+    """Place of the target when everything shown is sorted, the target last among its equals."""
+    if target in left_out:
+        return len(scores) + 1
+    shown = [item for item in range(1, len(scores) + 1) if item not in left_out]
+    return sorted(shown, key=lambda item: (-scores[item - 1], item == target)).index(target) + 1
+
+
+@given(tables(), st.data())
+def test_ranks_are_places_in_the_sorted_list(table: tuple[list[list[float]], list[set[int]]], data: Any) -> None:
+    scores, left_out = table
+    targets = [data.draw(st.integers(1, len(row))) for row in scores]
+    expected = [slow_rank(*case) for case in zip(scores, targets, left_out, strict=True)]
+    found = target_ranks(excluded(scores, left_out), torch.tensor(targets))
+    assert found.dtype == torch.int64
+    assert found.tolist() == expected
+
+
+@given(tables(), st.integers(1, 20))
+def test_top_items_are_the_head_of_the_sorted_list(table: tuple[list[list[float]], list[set[int]]], k: int) -> None:
+    scores, left_out = table
+    items_Bk, scores_Bk = top_items(excluded(scores, left_out), k)
+    assert items_Bk.shape == scores_Bk.shape == (len(scores), k)
+    for row, gone, items, found in zip(scores, left_out, items_Bk.tolist(), scores_Bk.tolist(), strict=True):
+        shown = sorted((torch.tensor(row)[item - 1].item() for item in {*range(1, len(row) + 1)} - gone), reverse=True)
+        places = min(k, len(shown))
+        assert found == shown[:places] + [-math.inf] * (k - places)
+        assert items[places:] == [0] * (k - places)
+        assert len(set(items[:places]) - gone) == places
+        assert found[:places] == [torch.tensor(row)[item - 1].item() for item in items[:places]]
+
+
+def test_equal_scores_rank_the_target_last() -> None:
+    assert target_ranks(torch.zeros(1, 7), torch.tensor([1])).tolist() == [7]
+
+
+def test_an_excluded_target_ranks_behind_everything_even_when_all_is_excluded() -> None:
+    assert target_ranks(torch.full((1, 4), -torch.inf), torch.tensor([2])).tolist() == [5]
+
+
+def test_exclude_takes_pairs_twice_and_none_at_all() -> None:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert exclude(torch.zeros(1, 3), nothing, nothing).tolist() == [[0, 0, 0]]
+    twice = exclude(torch.zeros(2, 3), torch.tensor([1, 1]), torch.tensor([3, 3]))
+    assert twice.tolist() == [[0, 0, 0], [0, 0, -math.inf]]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite_are_refused_by_case_and_item(bad: float) -> None:
+    scores = torch.zeros(3, 4)
+    scores[1, 2] = scores[2, 0] = bad
+    with pytest.raises(ScoreError, match=rf"^Oracle gave {bad} for item 3 in case 1;"):
+        require_finite(scores, "Oracle")
+
+
+@given(st.lists(VALUES, min_size=1, max_size=9))
+def test_finite_scores_pass(scores: list[float]) -> None:
+    require_finite(torch.tensor([scores]), "Oracle")
