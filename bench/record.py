@@ -56,7 +56,7 @@ def render(name: str, result: dict[str, Any], page: Path) -> None:
     lines += [f"Command: `{result['command']}`."]
     table = "\n".join(lines).replace("\\", "\\\\")
     text = page.read_text(encoding="utf-8")
-    marked = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", rf"\g<1>{table}\g<2>", text, flags=re.DOTALL)
+    marked = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
     page.write_text(marked, encoding="utf-8")
 
 

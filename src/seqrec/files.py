@@ -74,6 +74,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add one line of text to a file.
+
+    Raises:
+        DiskError: the disk is full or the file may not be written.
+    """
+    with _explained(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN is refused: it is not JSON."""
     with atomic_file(path) as temporary:

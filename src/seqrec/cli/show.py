@@ -52,6 +52,7 @@ def summary(facts: Mapping[str, Any]) -> Table:
         "density": f"{facts['density']:.2%}",
         "history length": f"{length['min']} to {length['max']}, mean {length['mean']:.1f}, median {length['median']:g}",
         "time": f"{facts['first']} to {facts['last']}" if "first" in facts else "order only, no clock times",
+        "duplicate rows": f"{facts['duplicate_rows']:,} (same user, item and time; kept)",
         "test targets": f"{facts['test_cases']:,}; {facts['tied_targets']:.1%} tied in time with the event before "
         f"(file order decides), {facts['repeated_targets']:.1%} repeated",
         "target hash": facts["test_targets"][:16],

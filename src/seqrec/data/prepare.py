@@ -52,6 +52,11 @@ def prepare(interactions: Interactions, config: DataConfig, folder: Path) -> Pre
         num_items=len(item_ids),
         times=times[order],
     )
+    if len(sequences) < 2:
+        raise DataError(
+            f"{interactions.name}: all events belong to one user ({user_ids[0]!r}); there is nobody to learn from. "
+            "Is --user the right column?"
+        )
     split = leave_one_out(sequences)
     if len(split.test) == 0:
         longest = int(sequences.lengths.max())
@@ -106,6 +111,7 @@ def _facts(interactions: Interactions, config: DataConfig, sequences: Sequences,
             "max": int(lengths.max()),
         },
         "test_cases": len(split.test),
+        "duplicate_rows": _duplicates(sequences),
         "tied_targets": _tied_share(sequences, split.test),
         "repeated_targets": _repeated_share(sequences, split.test),
         "clock": interactions.clock,
@@ -123,6 +129,16 @@ def _tied_share(sequences: Sequences, cases: Cases) -> float:
     """Share of targets that happened at the very time of the event before them: their order is the file's."""
     assert sequences.times is not None
     return float(np.mean(sequences.times[cases.positions] == sequences.times[cases.positions - 1]))
+
+
+def _duplicates(sequences: Sequences) -> int:
+    """How many events repeat another one: same user, item and time. They are kept; music is full of them."""
+    assert sequences.times is not None
+    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
+    with_next = (users[1:] == users[:-1]) & (sequences.times[1:] == sequences.times[:-1])
+    tied = np.concatenate([with_next, [False]]) | np.concatenate([[False], with_next])
+    keys = np.stack([users[tied], sequences.times[tied], sequences.items[tied]])
+    return int(tied.sum() - np.unique(keys, axis=1).shape[1])
 
 
 def _repeated_share(sequences: Sequences, cases: Cases) -> float:

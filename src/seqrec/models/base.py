@@ -56,8 +56,8 @@ class SequenceModelConfig(AnyConfig):
 
     embedding_dim: int = Field(128, ge=1, description="width of item vectors and hidden states")
     max_length: int = Field(200, ge=1, description="how many of the last events the model reads")
-    dropout: float = Field(0.3, ge=0, lt=1)
-    similarity: Literal["dot", "cosine"] = "dot"
+    dropout: float = Field(0.4, ge=0, lt=1)
+    similarity: Literal["dot", "cosine"] = "cosine"
     temperature: float = Field(0.07, gt=0, description="cosine scores are divided by it")
     item_bias: bool = Field(True, description="a learned offset per item, dot scores only")
 

@@ -15,6 +15,7 @@ from seqrec.data.batches import Batch, BatchMaker, plan_epoch
 from seqrec.data.sequences import PAD
 from seqrec.errors import SeqrecError, TrainingError
 from seqrec.evaluation.evaluator import Evaluator
+from seqrec.files import append_line
 from seqrec.models.base import ItemVectors, SequenceModel
 from seqrec.run_folder import RunFolder
 from seqrec.training.checkpoint import load_checkpoint, save_checkpoint
@@ -99,7 +100,7 @@ class Trainer:
             while self.at.epoch < self.config.epochs and self.at.without_improvement < self.config.patience:
                 self._train_epoch(stop)
                 record = self._finish_epoch()
-                self._append(record)
+                append_line(self.folder.history, json.dumps(record))
                 for tracker in self.trackers:
                     tracker.epoch_ended(record)
                 self._save_now_and_then()
@@ -238,10 +239,6 @@ class Trainer:
         torch.set_rng_state(parts["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in parts["random"]:
             torch.cuda.set_rng_state(parts["random"]["cuda"], self.device)
-
-    def _append(self, record: dict[str, Any]) -> None:
-        with self.folder.history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
 
     def _gpu(self) -> dict[str, float]:
         if self.device.type != "cuda":

@@ -1,0 +1,47 @@
+"""Clone this repository to a new folder and time its two commands there.
+
+    python bench/fresh_clone.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from record import ROOT, Row, record
+
+
+def timed(command: list[str], folder: Path, environ: dict[str, str]) -> tuple[float, str]:
+    """Seconds that a command takes, and what it printed."""
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environ, check=True, stdout=subprocess.PIPE, text=True)
+    return time.perf_counter() - began, done.stdout
+
+
+def main() -> None:
+    """Install, run, test; record the table."""
+    with tempfile.TemporaryDirectory() as temporary:
+        clone = Path(temporary) / "seqrec"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        environ = {**os.environ, "SEQREC_CACHE": f"{temporary}/cache"}
+        environ.pop("VIRTUAL_ENV", None)
+        install, _ = timed(["make", ".venv/.run"], clone, environ)
+        run, output = timed(["make", "run"], clone, environ)
+        line = next(line for line in output.splitlines() if line.startswith("│ xlstm"))
+        recall, ndcg = (cell.strip() for cell in line.split("│")[2:4])
+        test, _ = timed(["make", "test"], clone, environ)
+    rows = [
+        Row("install for make run", f"{install:.0f}", "s", "< 240"),
+        Row("make run, installed: data, training, test, recommendations", f"{run:.0f}", "s", "< 300"),
+        Row("quick xLSTM: test NDCG@10", ndcg, "", "> .1017 (EASE)"),
+        Row("quick xLSTM: test Recall@10", recall, ""),
+        Row("make test, with the installation of what it needs", f"{test:.0f}", "s", "< 480"),
+    ]
+    record("fresh-clone", rows, "A clone in a new folder with an empty cache; one seed (42).", device="cpu")
+
+
+if __name__ == "__main__":
+    main()
