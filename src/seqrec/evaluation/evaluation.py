@@ -5,7 +5,6 @@ Shapes: M cases, k places per list, N items.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -50,7 +49,9 @@ class Evaluation:
     def per_case(self, metric: str) -> Any:
         """(M,) float64 values of an accuracy measure such as `ndcg@10`."""
         name, _, k = metric.partition("@")
-        return resolve("metric", name, ACCURACY)(self.ranks, int(k))
+        values = resolve("metric", name, ACCURACY)(self.ranks, int(k))
+        # A target that was left out itself stands at N + 1: a miss, though k may go beyond the catalogue.
+        return np.where(self.ranks > len(self.counts), 0.0, values)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -95,7 +96,7 @@ class Evaluation:
             "by_length": self.by_length(),
         }
 
-    def write_per_user(self, path: Path, user_ids: list[str], item_ids: Mapping[int, str] | list[str]) -> None:
+    def write_per_user(self, path: Path, user_ids: list[str], item_ids: list[str]) -> None:
         """One Parquet row per case: user, target, rank, history length and the list shown, in ids of the source."""
         import pyarrow as pa
         import pyarrow.parquet as pq
