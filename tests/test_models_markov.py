@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def fitted(histories: list[list[int]], window: int = 5, decay: float = 0.5) -> M
 def slow_scores(histories: list[list[int]], asked: list[int], window: int, decay: float) -> list[float]:
     followed: defaultdict[int, Counter[int]] = defaultdict(Counter)
     for history in histories:
-        for item, after in zip(history, history[1:], strict=False):
+        for item, after in pairwise(history):
             followed[item][after] += 1
     counts = Counter(item for history in histories for item in history)
     most = max([*counts.values(), 1])
@@ -55,7 +56,7 @@ def test_some_items_are_columns_of_all(histories: list[list[int]], asked: list[l
 
 @given(TRAIN)
 def test_the_last_event_of_one_user_is_not_followed_by_the_first_of_the_next(histories: list[list[int]]) -> None:
-    pairs = {pair for history in histories for pair in zip(history, history[1:], strict=False)}
+    pairs = {pair for history in histories for pair in pairwise(history)}
     for item in range(1, N + 1):
         followers = (fitted(histories).scores(Batch.of([[item]]))[0] > 2 * PRIOR).nonzero()[:, 0] + 1
         assert {(item, after) for after in followers.tolist()} == {pair for pair in pairs if pair[0] == item}
