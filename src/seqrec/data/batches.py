@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from seqrec.data.sequences import PAD, Cases, Ints, Sequences
+from seqrec.errors import DataError
 
 #: Rows are padded to the next of these lengths, so that a compiled step meets few shapes.
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 160, 200, 256, 384, 512, 768, 1024)
@@ -116,9 +117,14 @@ def plan_epoch(
         max_length: a window has up to this many inputs, so up to `max_length + 1` events.
         random_windows: cut the window anywhere in a longer history; otherwise its last events.
         seed: entropy of the epoch; the same seed gives the same plan.
+
+    Raises:
+        DataError: no user has two events.
     """
     random = np.random.default_rng(seed)
     users = random.permutation(np.flatnonzero(sequences.lengths >= 2))
+    if len(users) == 0:
+        raise DataError("No user has two events in the training part: there is no next item to learn from.")
     lengths = np.minimum(sequences.lengths[users], max_length + 1)
     room = sequences.lengths[users] - lengths
     starts = sequences.starts[users] + (random.integers(0, room + 1) if random_windows else room)
