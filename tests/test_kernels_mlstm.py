@@ -79,7 +79,7 @@ def from_the_paper(x: Inputs) -> npt.NDArray[np.float64]:
 
 
 def steps(x: Inputs, state: MLSTMState | None = None) -> tuple[Tensor, MLSTMState]:
-    state = state or initial_state(*x.q.shape[:2], x.q.shape[-1], x.v.shape[-1], x.q)
+    state = state or initial_state(x.q.shape[0], x.q.shape[1], x.q.shape[-1], x.v.shape[-1], x.q)
     hidden = []
     for position in range(x.q.shape[2]):
         h, state = mlstm_step(*x.at(position), state)

@@ -1,0 +1,136 @@
+"""Plans of epochs and the batches cut from them, against slices of lists."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqrec.data.batches import BUCKETS, Batch, BatchMaker, EpochPlan, bucket, plan_epoch
+from seqrec.data.sequences import PAD, Cases, Sequences
+from seqrec.data.splits import leave_one_out
+from seqrec.errors import DataError
+
+CPU = torch.device("cpu")
+HISTORIES = st.lists(st.integers(0, 30), min_size=1, max_size=40).filter(lambda lengths: max(lengths) >= 2)
+
+
+def numbered(lengths: list[int]) -> Sequences:
+    """Histories of the given lengths in which every event has an item of its own."""
+    ends = np.cumsum([0, *lengths])
+    return Sequences.of([list(range(s + 1, e + 1)) for s, e in zip(ends[:-1], ends[1:], strict=True)], int(ends[-1]))
+
+
+def planned(plan: EpochPlan) -> list[tuple[int, int, int]]:
+    """(user, start, length) of every window, in order."""
+    parts = (np.concatenate(part).tolist() for part in (plan.users, plan.starts, plan.lengths))
+    return list(zip(*parts, strict=True))
+
+
+@given(HISTORIES, st.integers(1, 12), st.integers(1, 7), st.booleans(), st.integers(0, 99))
+def test_every_user_with_two_events_has_one_window_inside_the_history(
+    lengths: list[int], max_length: int, batch_size: int, random_windows: bool, seed: int
+) -> None:
+    sequences = numbered(lengths)
+    plan = plan_epoch(sequences, max_length, batch_size, random_windows, [seed])
+    windows = planned(plan)
+    assert sorted(user for user, _, _ in windows) == [user for user, length in enumerate(lengths) if length >= 2]
+    for user, start, length in windows:
+        assert length == min(lengths[user], max_length + 1)
+        assert sequences.starts[user] <= start
+        assert start + length <= sequences.ends[user]
+        if not random_windows:
+            assert start + length == sequences.ends[user]
+    assert plan.num_targets == sum(length - 1 for _, _, length in windows)
+    assert all(len(users) <= batch_size for users in plan.users)
+    assert len(plan) == -(-len(windows) // batch_size)
+
+
+@given(HISTORIES, st.integers(1, 12), st.integers(1, 7))
+def test_batches_are_slices_of_the_histories(lengths: list[int], max_length: int, batch_size: int) -> None:
+    sequences = numbered(lengths)
+    plan = plan_epoch(sequences, max_length, batch_size, True, [3])
+    windows = iter(planned(plan))
+    for batch in plan.batches(BatchMaker(sequences, CPU)):
+        assert batch.items.dtype == batch.lengths.dtype == torch.int64
+        assert int(batch.lengths.max()) <= batch.items.shape[1] <= max_length + 1
+        assert batch.users is not None
+        for row, length, user in zip(batch.items.tolist(), batch.lengths.tolist(), batch.users.tolist(), strict=True):
+            assert (user, row[0] - 1, length) == next(windows)  # item j is event j - 1
+            assert row == [*range(row[0], row[0] + length)] + [PAD] * (len(row) - length)
+    assert not list(windows)
+
+
+def test_windows_end_where_training_ends() -> None:
+    sequences = numbered([9, 3, 4, 25])
+    train = sequences.until(leave_one_out(sequences).train_ends)
+    for seed in range(20):
+        for user, start, length in planned(plan_epoch(train, 5, 2, True, [seed])):
+            assert start + length <= sequences.ends[user] - 2
+
+
+def test_random_windows_reach_both_ends_of_a_history() -> None:
+    sequences = numbered([10])
+    starts = {planned(plan_epoch(sequences, 3, 1, True, [seed]))[0][1] for seed in range(100)}
+    assert starts == set(range(7))
+
+
+def test_the_seed_is_the_plan() -> None:
+    sequences = numbered([3 + user % 20 for user in range(200)])
+    first, again, other = (planned(plan_epoch(sequences, 8, 16, True, seed)) for seed in ([1, 2], [1, 2], [1, 3]))
+    assert first == again
+    assert first != other
+
+
+def test_a_plan_can_be_picked_up_in_the_middle() -> None:
+    sequences = numbered([2 + user % 9 for user in range(50)])
+    plan, maker = plan_epoch(sequences, 5, 8, True, [0]), BatchMaker(sequences, CPU)
+    whole, rest = list(plan.batches(maker)), list(plan.batches(maker, skip=3))
+    assert len(rest) == len(whole) - 3
+    assert all(torch.equal(a.items, b.items) for a, b in zip(whole[3:], rest, strict=True))
+
+
+def test_rows_of_a_batch_are_of_about_one_length() -> None:
+    lengths = [2 + (user * 37) % 150 for user in range(1600)]
+    sequences = numbered(lengths)
+    plan = plan_epoch(sequences, 200, 100, True, [0])
+    padded = sum(batch.items.numel() for batch in plan.batches(BatchMaker(sequences, CPU)))
+    assert padded < 1.3 * sum(lengths)
+
+
+def test_nothing_to_learn_from_is_said() -> None:
+    with pytest.raises(DataError, match="two events"):
+        plan_epoch(numbered([1, 0, 1]), 5, 8, True, [0])
+
+
+@given(HISTORIES, st.integers(1, 40), st.data())
+def test_histories_are_what_comes_before_the_target(lengths: list[int], max_length: int, data: st.DataObject) -> None:
+    sequences = numbered(lengths)
+    users = [user for user, length in enumerate(lengths) if length >= 2]
+    positions = [data.draw(st.integers(sequences.starts[user] + 1, sequences.ends[user] - 1)) for user in users]
+    batch = BatchMaker(sequences, CPU).histories(Cases(np.array(users), np.array(positions)), max_length)
+    for row, (user, position) in enumerate(zip(users, positions, strict=True)):
+        before = sequences.items[sequences.starts[user] : position].tolist()[-max_length:]
+        assert batch.items[row].tolist() == before + [PAD] * (batch.items.shape[1] - len(before))
+        assert int(batch.lengths[row]) == len(before)
+    assert batch.items.shape[1] <= max_length
+
+
+def test_a_batch_of_lists_is_padded_on_the_right() -> None:
+    batch = Batch.of([[4], [1, 2, 3]])
+    assert batch.items.tolist() == [[4, PAD, PAD], [1, 2, 3]]
+    assert batch.valid.tolist() == [[True, False, False], [True, True, True]]
+    h_BLD = torch.arange(6.0).view(2, 3, 1)
+    assert batch.last(h_BLD).tolist() == [[0], [5]]
+    assert len(batch) == 2
+
+
+@given(st.integers(1, 5000))
+def test_buckets_hold_their_rows_without_waste(length: int) -> None:
+    size = bucket(length)
+    assert length <= size
+    assert bucket(size) == size
+    assert size in BUCKETS or size % 512 == 0
+    assert size - length < max(8, size / 2)
