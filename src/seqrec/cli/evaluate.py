@@ -27,12 +27,14 @@ def evaluate(
     from seqrec.errors import ConfigError
     from seqrec.experiments import door
     from seqrec.experiments.run import Run
+    from seqrec.models.build import parse_model
 
     if part not in ("validation", "test"):
         raise ConfigError(f"--part {part}: choose validation or test.")
     if Path(what).exists():
         found = door.evaluate(Run(what), part=part, device=device)
     else:
+        parse_model({"name": what})  # a misspelt run is not worth a download
         prepared = load_data(data or "ml-100k", **options.columns(user, item, time, time_unit))
         found = door.evaluate(what, prepared, part, device)
     if as_json:

@@ -24,14 +24,17 @@ def changes(settings: list[str] | None) -> dict[str, Any]:
     """`["a.b=1"]` as `{"a.b": 1}`; values are read as YAML.
 
     Raises:
-        ConfigError: there is no `=` in a setting.
+        ConfigError: there is no `=` in a setting, or its value is not YAML.
     """
     found: dict[str, Any] = {}
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ConfigError(f"--set {setting}: write it as KEY=VALUE, such as model.embedding_dim=256.")
-        found[key] = _value(value)
+        try:
+            found[key] = _value(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: the value cannot be read ({error}).") from None
     return found
 
 

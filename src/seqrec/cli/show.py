@@ -32,9 +32,10 @@ LEGEND = (
 
 
 def console(stderr: bool = False) -> Console:
-    """Where text goes. A file or pipe gets 120 columns and no colours."""
+    """Where text goes. A file or pipe gets 120 columns and no colours; `[rec]` is a title and no markup."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 120, highlight=False)
+    width = None if stream.isatty() else 120
+    return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: Any) -> None:

@@ -47,24 +47,25 @@ class RunConfig:
         Raises:
             ConfigError: naming the key that is wrong, and the nearest valid one.
         """
-        for key in values:
-            if key not in SECTIONS:
-                hint = f" Did you mean {nearest(key, SECTIONS)!r}?" if nearest(key, SECTIONS) else ""
-                raise ConfigError(f"Unknown key {key}.{hint} Valid: {', '.join(SECTIONS)}.")
+        for key, value in values.items():
+            _check_section(key, value)
         model = {"name": "xlstm"} | dict(values.get("model", {}))
         loss = {"name": "softmax"} | dict(values.get("loss", {}))
-        loss_name = loss.pop("name")
+        loss_name = str(loss.pop("name"))
         seed = values.get("seed", 42)
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed: a whole number from 0 (got {seed!r}).")
+        training = TrainingConfig.parse(values.get("training", {}), "training.")
+        evaluation = EvaluationConfig.parse(values.get("evaluation", {}), "evaluation.")
+        _check_cutoffs(training, evaluation)
         return cls(
             data=DataConfig.parse(values.get("data", {}), "data."),
-            model_name=model["name"],
-            model=parse_model(model)[1],
+            model_name=str(model["name"]),
+            model=parse_model(model | {"name": str(model["name"])})[1],
             loss_name=loss_name,
             loss=resolve("loss", loss_name, LOSSES).Config.parse(loss, "loss."),
-            training=TrainingConfig.parse(values.get("training", {}), "training."),
-            evaluation=EvaluationConfig.parse(values.get("evaluation", {}), "evaluation."),
+            training=training,
+            evaluation=evaluation,
             seed=seed,
         )
 
@@ -78,6 +79,21 @@ class RunConfig:
             "evaluation": self.evaluation.model_dump(mode="json"),
             "seed": self.seed,
         }
+
+
+def _check_section(key: str, value: Any) -> None:
+    if key not in SECTIONS:
+        hint = f" Did you mean {nearest(key, SECTIONS)!r}?" if nearest(key, SECTIONS) else ""
+        raise ConfigError(f"Unknown key {key}.{hint} Valid: {', '.join(SECTIONS)}.")
+    if key != "seed" and not isinstance(value, Mapping):
+        raise ConfigError(f"{key}: is a group of settings, written {key}.KEY=VALUE (got {value!r}).")
+
+
+def _check_cutoffs(training: TrainingConfig, evaluation: EvaluationConfig) -> None:
+    """Found out now rather than when training is over."""
+    for k, why in ((int(training.metric.partition("@")[2]), "training.metric"), (10, "every table")):
+        if k not in evaluation.ks:
+            raise ConfigError(f"evaluation.ks: {why} needs the cut-off {k} (got {list(evaluation.ks)}).")
 
 
 def presets() -> dict[str, dict[str, Any]]:
@@ -98,10 +114,11 @@ def settings_for(
 
     Args:
         preset: a variant such as `quick`, which must exist; None for the pair's own preset, or the defaults.
-        changes: dotted keys, such as `{"model.embedding_dim": 256}`.
+        changes: dotted keys, such as `{"model.embedding_dim": 256}`, or `{"model": {"embedding_dim": 256}}`.
 
     Raises:
         UnknownNameError: there is no such variant.
+        ConfigError: there is no such section.
     """
     shipped = presets()
     name = f"{dataset}/{model}" + (f".{preset}" if preset else "")
@@ -114,6 +131,9 @@ def settings_for(
         section, _, rest = key.partition(".")
         if rest:
             settings.setdefault(section, {})[rest] = value
-        else:
+        elif section == "seed":
             settings[section] = value
+        else:
+            _check_section(section, value)
+            settings.setdefault(section, {}).update(value)
     return settings
