@@ -19,11 +19,14 @@ def resolve(kind: str, name: str, table: Mapping[str, str]) -> Any:
     if target is None:
         raise unknown_name(kind, name, table)
     module, _, attribute = target.partition(":")
+    if not module or module.startswith("."):
+        raise UnknownNameError(f"{kind} {name!r}: write it as my_package.my_module:Attribute.")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise UnknownNameError(f"{kind} {name!r}: there is no module {module!r} to import.") from error
-    except AttributeError as error:
-        raise UnknownNameError(f"{kind} {name!r}: {module!r} has no {attribute!r}.") from error
+    if not hasattr(found, attribute):
+        raise UnknownNameError(f"{kind} {name!r}: {module!r} has no {attribute!r}.")
+    return getattr(found, attribute)
