@@ -39,7 +39,8 @@ class RunFolder:
         """
         folder = cls(path)
         if (folder.path / "run.json").exists():
-            raise RunFolderError(f"{path} holds a run already. Resume it with --resume, or choose another --out.")
+            todo = "it is finished" if folder.results() else "go on with it by --resume"
+            raise RunFolderError(f"{path} holds a run already: {todo}. For another one choose another --out.")
         facts = {"format": FORMAT_VERSION, "config": config, "environment": environment, "data": data}
         write_json(folder.path / "run.json", facts)
         return folder
@@ -50,14 +51,9 @@ class RunFolder:
         Raises:
             RunFolderError: no run is there, or one of another format version.
         """
-        try:
-            facts: dict[str, Any] = read_json(self.path / "run.json")
-        except FileNotFoundError:
-            raise RunFolderError(
-                f"{self.path} is not a run folder: it has no run.json. See `seqrec runs list`."
-            ) from None
-        except ValueError as error:
-            raise RunFolderError(f"{self.path / 'run.json'} is damaged ({error}). Train again.") from error
+        facts = self._read("run.json")
+        if facts is None:
+            raise RunFolderError(f"{self.path} is not a run folder: it has no run.json. See `seqrec runs list`.")
         if facts.get("format") != FORMAT_VERSION:
             raise RunFolderError(
                 f"{self.path} is a run of format {facts.get('format')}; this seqrec reads format {FORMAT_VERSION}. "
@@ -70,19 +66,43 @@ class RunFolder:
         write_json(self.path / "results.json", results)
 
     def results(self) -> dict[str, Any] | None:
-        """Final results, or None for a run that is not finished."""
-        path = self.path / "results.json"
-        return read_json(path) if path.exists() else None
+        """Final results, or None for a run that is not finished.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
+        return self._read("results.json")
 
     def epochs(self) -> list[dict[str, Any]]:
-        """What was recorded at the end of every epoch."""
+        """What was recorded at the end of every epoch; a line that was being written when training died is not there.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
         if not self.history.exists():
             return []
-        return [json.loads(line) for line in self.history.read_text(encoding="utf-8").splitlines()]
+        try:
+            return [json.loads(line) for line in self._whole_lines()]
+        except ValueError as error:
+            raise RunFolderError(f"{self.history} is damaged ({error}). Restore it from a copy.") from error
 
     def cut_history(self, epochs: int) -> None:
         """Forget epochs after the first `epochs`: they are about to be trained again."""
         if self.history.exists():
-            lines = self.history.read_text(encoding="utf-8").splitlines(keepends=True)[:epochs]
             with atomic_file(self.history) as temporary:
-                temporary.write_text("".join(lines), encoding="utf-8")
+                temporary.write_text("".join(self._whole_lines()[:epochs]), encoding="utf-8")
+
+    def _whole_lines(self) -> list[str]:
+        lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        return [line for line in lines if line.endswith("\n")]
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        try:
+            value = read_json(self.path / name)
+            if not isinstance(value, dict):
+                raise ValueError("not an object")
+            return value
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self.path / name} is damaged ({error}). Restore it, or train again.") from error
