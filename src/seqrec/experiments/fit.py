@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ def fit(
     torch.manual_seed(config.seed)
     scorer = build_model(config.to_dict()["model"], data.sequences.num_items)
     evaluator = Evaluator(data, config.evaluation, where)
+    if isinstance(scorer, SequenceModel) and (tensorboard := tensorboard_if_installed(folder.tensorboard)):
+        trackers = [*trackers, tensorboard]
     facts = _train(scorer, config, evaluator, folder, trackers)
     results: dict[str, Any] = {"training": facts}
     for part in ("validation", "test"):
@@ -79,8 +82,6 @@ def _train(
         save_checkpoint(folder.best, scorer.state_dict())
         return {"seconds": time.monotonic() - began, "parameters": 0, "epochs": 0}
     loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
-    tensorboard = tensorboard_if_installed(folder.tensorboard)
-    trackers = [*trackers, tensorboard] if tensorboard else trackers
     end = Trainer(scorer, loss, evaluator, config.training, folder, config.seed, trackers).train()
     load_weights(scorer, folder.best, evaluator.device)
     folder.last.unlink(missing_ok=True)
@@ -97,7 +98,7 @@ def _keep_per_user(evaluation: Evaluation, folder: RunFolder, part: str, data: P
     try:
         evaluation.write_per_user(folder.per_user(part), data.user_ids(), list(data.catalogue.ids))
     except ImportError:
-        print("Per-user results are not kept: pyarrow is not installed.")
+        print("Per-user results are not kept: pyarrow is not installed.", file=sys.stderr)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,8 @@ from seqrec.files import atomic_file
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
     """Write tensors and JSON facts, atomically."""
     kept = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    header = {"facts": json.dumps(dict(facts or {})), "sha256": _digest(kept)}
+    text = json.dumps(dict(facts or {}))
+    header = {"facts": text, "sha256": _digest(kept, text)}
     with atomic_file(path) as temporary:
         save_file(kept, temporary, metadata=header)
 
@@ -35,7 +36,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[dic
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if header["sha256"] != _digest(tensors):
+        if header["sha256"] != _digest(tensors, header["facts"]):
             raise ValueError("the checksum does not match")
         facts = json.loads(header["facts"])
     except FileNotFoundError:
@@ -59,9 +60,10 @@ def load_weights(model: Any, path: Path, device: torch.device | str = "cpu") -> 
     return facts
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """Of everything that is loaded: names, dtypes and shapes are in the header, which may be damaged as well."""
+    digest = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}\n".encode())
         digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

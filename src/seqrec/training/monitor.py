@@ -32,8 +32,8 @@ class GPUMonitor:
         """Utilisation in percent, memory in MiB, temperature in degrees Celsius, power in watts."""
         nvml, handle = self._library, self._handle
         return {
-            "gpu/utilisation_percent": float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            "gpu/memory_mib": nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20,
-            "gpu/temperature_c": float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-            "gpu/power_w": nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+            "utilisation_percent": float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+            "memory_mib": nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20,
+            "temperature_c": float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
+            "power_w": nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
         }

@@ -26,7 +26,7 @@ class Tracker(Protocol):
     """Anything that follows a training run."""
 
     def started(self, facts: Mapping[str, Any]) -> None:
-        """Parameters, device, epochs planned, epochs already done."""
+        """Parameters, device, epochs planned, epochs and steps already done."""
 
     def progressed(self, progress: Progress) -> None:
         """Called between steps, at most a few times a second."""
@@ -38,15 +38,21 @@ class Tracker(Protocol):
         """Hyper-parameters and final metrics, flat."""
 
 
+#: Parts of an epoch's record that are shown as `part/name`. `loss` is the probe's: without dropout, on both parts.
+GROUPS = ("train", "loss", "validation", "gradient_norm", "speed", "gpu", "train_loss_by_length")
+
+
 class TensorBoard:
     """Writes what TensorBoard shows: `tensorboard --logdir RUN/tensorboard`."""
 
     def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder))
+        self._folder = folder
 
     def started(self, facts: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # What a training that died had written beyond its checkpoint is about to be written again.
+        self._writer = SummaryWriter(str(self._folder), purge_step=facts["steps_done"] + 1)
         self._writer.add_scalar("model/parameters", facts["parameters"], 0)
 
     def progressed(self, progress: Progress) -> None:
@@ -56,7 +62,8 @@ class TensorBoard:
         step = record["step"]
         for number, loss in enumerate(record["losses"], start=step - len(record["losses"]) + 1):
             self._writer.add_scalar("train/loss_by_step", loss, number)
-        for group in ("train", "validation", "gradient_norm", "speed", "gpu", "train_loss_by_length"):
+        self._writer.add_scalar("train/learning_rate", record["learning_rate"], step)
+        for group in GROUPS:
             for name, value in record.get(group, {}).items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
         self._writer.flush()

@@ -90,7 +90,7 @@ class Trainer:
 
         Raises:
             TrainingInterrupted: on Ctrl-C or SIGTERM, after saving.
-            TrainingError: the loss is not finite.
+            TrainingError: the loss or its gradient is not finite.
         """
         if self.folder.last.exists():
             self._load()
@@ -154,15 +154,15 @@ class Trainer:
 
     def _collect(self, losses: list[Tensor], norms: list[Tensor]) -> None:
         """Bring what the steps returned to the host, and stop if it is not finite."""
-        fresh = torch.stack(losses)
-        self.at.losses += fresh.tolist()
+        fresh = torch.cat([torch.stack(losses), torch.stack([norm[0] for norm in norms])])
+        self.at.losses += torch.stack(losses).tolist()
         self.at.norms += torch.stack(norms).tolist()
         losses.clear()
         norms.clear()
         if not torch.isfinite(fresh).all():
             raise TrainingError(
-                f"The loss is not finite in epoch {self.at.epoch + 1}, before step {self.at.step}. Lower "
-                "training.learning_rate, lengthen training.warmup_steps or lower training.clip_norm. "
+                f"The loss or its gradient is not finite in epoch {self.at.epoch + 1}, before step {self.at.step}. "
+                "Lower training.learning_rate, lengthen training.warmup_steps or lower training.clip_norm. "
                 "The best weights so far are kept."
             )
 
@@ -243,7 +243,7 @@ class Trainer:
     def _gpu(self) -> dict[str, float]:
         if self.device.type != "cuda":
             return {}
-        peak = {"gpu/peak_allocated_mib": torch.cuda.max_memory_allocated(self.device) / 2**20}
+        peak = {"peak_allocated_mib": torch.cuda.max_memory_allocated(self.device) / 2**20}
         return peak | (self._monitor.read() if self._monitor else {})
 
     def _tell_start(self) -> None:
@@ -252,6 +252,7 @@ class Trainer:
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU",
             "epochs": self.config.epochs,
             "epochs_done": self.at.epoch,
+            "steps_done": self.at.step,
         }
         for tracker in self.trackers:
             tracker.started(facts)
