@@ -14,6 +14,9 @@ settings.register_profile("seqrec", deadline=None, derandomize=True, max_example
 settings.load_profile("seqrec")
 
 REPOSITORY = Path(__file__).parent.parent
+#: How the columns of the small log are called, and settings that train on it in a second.
+COLUMNS = {"user": "uid", "item": "iid", "time": "ts"}
+SMALL = {"model.embedding_dim": 16, "model.max_length": 32, "training.epochs": 3, "training.batch_size": 16}
 
 
 def real_data() -> Path:
@@ -48,6 +51,33 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_log(tmp_path: Path) -> Path:
     """A CSV of 40 people and 30 items with clock times; item i is often followed by item i + 1."""
+    return write_small_log(tmp_path / "log.csv")
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of a small SASRec on the small log. Tests read it and change nothing in it."""
+    return _train(tmp_path_factory.mktemp("sasrec"), "sasrec", SMALL)
+
+
+@pytest.fixture(scope="session")
+def popularity_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished popularity run on the small log."""
+    return _train(tmp_path_factory.mktemp("popularity"), "popularity", {})
+
+
+def _train(folder: Path, model: str, settings: dict[str, object]) -> Path:
+    import seqrec
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQREC_CACHE", str(folder / "cache"))
+        log = write_small_log(folder / "log.csv")
+        seqrec.train(log, model, settings=settings, out=folder / "run", device="cpu", **COLUMNS)
+    return folder / "run"
+
+
+def write_small_log(path: Path) -> Path:
+    """Write the small log to `path`."""
     random = np.random.default_rng(0)
     lines = ["uid,iid,ts"]
     for user in range(40):
@@ -56,6 +86,5 @@ def small_log(tmp_path: Path) -> Path:
             time += int(random.integers(1, 100_000))
             lines.append(f"u{user},i{item},{time}")
             item = item % 30 + 1 if random.random() < 0.7 else int(random.integers(1, 31))
-    path = tmp_path / "log.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
