@@ -195,9 +195,9 @@ def compiles_and_exports(subject: _Subject) -> None:
     """The traced and the exported model give the scores of the eager one."""
     model, batch = subject.make(), _batch()
     expected = model.scores(batch)
-    traced = torch.compile(model.scores, backend="aot_eager", fullgraph=True)
+    traced: Any = torch.compile(model.scores, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(traced(batch), expected, rtol=1e-4, atol=1e-5)
-    exported: Any = torch.export.export(_Scores(model), (batch.items, batch.lengths)).module()
+    exported = torch.export.export(_Scores(model), (batch.items, batch.lengths)).module()
     torch.testing.assert_close(exported(batch.items, batch.lengths), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -47,9 +47,14 @@ def add(
 
     added = add_file(name, path, cache_folder())
     if as_json:
-        print_json(asdict(added))
+        print_json({**asdict(added), "path": str(added.path)})
         return
-    console().print(str(added))
+    verdict = {
+        True: "It is the official file, by its MD5.",
+        False: "It is not the official file: its MD5 differs. It was read without error and is used as it is.",
+        None: "There is no official checksum to compare it with.",
+    }[added.official]
+    console().print(f"{name}: {added.rows:,} ratings, SHA-256 {added.sha256}\n{verdict}\n{added.path}", soft_wrap=True)
 
 
 @app.command("prepare")

@@ -76,7 +76,8 @@ def read_source(config: DataConfig, report: Report = lambda line: None) -> Inter
     if path.is_dir() or path.suffix == ".inter":
         from seqrec.data.sources.recbole import read_recbole
 
-        return read_recbole(path)
+        given = {name: value for name, value in _columns(config).items() if value is not None}
+        return read_recbole(path, **given)
     from seqrec.data.sources.table import read_table
 
     return read_table(path, **_columns(config))
@@ -107,7 +108,9 @@ def _columns(config: DataConfig) -> dict[str, Any]:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    """Files under `path`, without hidden ones and unfinished downloads."""
+    files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return sorted(file for file in files if file.suffix != ".part")
 
 
 def _signature(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""From raw files to batches on the device: sources -> interactions -> split -> sequences -> batches."""
