@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ HISTORIES = st.lists(st.integers(0, 30), min_size=1, max_size=40).filter(lambda 
 def numbered(lengths: list[int]) -> Sequences:
     """Histories of the given lengths in which every event has an item of its own."""
     ends = np.cumsum([0, *lengths])
-    return Sequences.of([list(range(s + 1, e + 1)) for s, e in zip(ends[:-1], ends[1:], strict=True)], int(ends[-1]))
+    return Sequences.of([list(range(s + 1, e + 1)) for s, e in pairwise(ends)], int(ends[-1]))
 
 
 def planned(plan: EpochPlan) -> list[tuple[int, int, int]]:
