@@ -81,8 +81,10 @@ class Catalogue:
         """Read what `save` wrote."""
         try:
             columns: dict[str, Any] = read_json(path)
+            if len({len(column) for column in columns.values()}) > 1:
+                raise ValueError("its columns differ in length")
             return cls(**columns)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not a catalogue ({error}). Prepare the data again.") from error
 
 

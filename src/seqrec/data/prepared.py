@@ -80,8 +80,12 @@ class PreparedData:
             )
             validation, test = (Cases(*arrays[part]) for part in ("validation", "test"))
             split = Split(arrays["train_ends"], validation, test)
-            return cls(folder, sequences, split, Catalogue.load(folder / "items.json"), facts)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            names = Catalogue.load(folder / "items.json")
+            sizes = sequences.ends[-1], len(split.train_ends), len(names)
+            if sizes != (len(sequences.items), len(sequences), sequences.num_items):
+                raise ValueError("its files do not belong together")
+            return cls(folder, sequences, split, names, facts)
+        except (OSError, ValueError, LookupError, TypeError, EOFError) as error:
             raise DataError(
                 f"{folder} is not a prepared folder ({error}). Delete it and prepare the data again."
             ) from error
