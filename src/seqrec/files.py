@@ -21,7 +21,8 @@ class DiskError(SeqrecError):
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Full and read-only disks are a `DiskError` that names `path`, which is being written in the block."""
     try:
         yield
     except OSError as error:
@@ -39,7 +40,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         DiskError: the disk is full or the folder may not be written.
     """
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path)
         try:
@@ -58,7 +59,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     When another process has made `path` meanwhile, its folder stands and ours is dropped: the
     content of such a folder is a function of its name.
     """
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path)
         temporary.mkdir()
@@ -84,7 +85,7 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         DiskError: the disk is full or the file may not be written.
     """
-    with _explained(path), path.open("a", encoding="utf-8") as file:
+    with explained(path), path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 

@@ -17,6 +17,7 @@ from seqrec.evaluation.evaluator import Evaluator
 from seqrec.experiments.config import RunConfig
 from seqrec.experiments.environment import choose_device, environment
 from seqrec.experiments.run import Run
+from seqrec.files import explained
 from seqrec.losses import LOSSES
 from seqrec.models.base import Scorer, SequenceModel
 from seqrec.models.build import build_model
@@ -41,8 +42,15 @@ def fit(
     Raises:
         RunFolderError: `out` holds a finished run or one of another configuration.
         TrainingInterrupted, TrainingError: see `Trainer.train`.
+        DiskError: the disk is full or may not be written.
     """
     where = choose_device(device)
+    with explained(out):
+        _fit(config, data, out, trackers, where)
+    return Run(out)
+
+
+def _fit(config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tracker], where: torch.device) -> None:
     folder = _open(config, data, out, where)
     torch.manual_seed(config.seed)
     scorer = build_model(config.to_dict()["model"], data.sequences.num_items)
@@ -59,7 +67,6 @@ def fit(
     metrics = {name: results["test"]["metrics"][name] for name in (config.training.metric, "recall@10", "ndcg@10")}
     for tracker in trackers:
         tracker.ended({"hyperparameters": _flat(config.to_dict()), "metrics": metrics})
-    return Run(folder.path)
 
 
 def _open(config: RunConfig, data: PreparedData, out: Path, device: torch.device) -> RunFolder:

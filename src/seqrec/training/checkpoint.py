@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,22 @@ from seqrec.files import atomic_file
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
-    """Write tensors and JSON facts, atomically."""
+    """Write tensors and JSON facts, atomically.
+
+    Raises:
+        DiskError: the disk is full or the folder may not be written.
+    """
     kept = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     text = json.dumps(dict(facts or {}))
     header = {"facts": text, "sha256": _digest(kept, text)}
     with atomic_file(path) as temporary:
-        save_file(kept, temporary, metadata=header)
+        try:
+            save_file(kept, temporary, metadata=header)
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), str(error)) from error
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
