@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -157,13 +158,13 @@ def test_any_tracker_is_told_everything_in_order(small_log: Path, tmp_path: Path
         small_log, "sasrec", user="uid", item="iid", time="ts", settings=settings, out=tmp_path / "run",
         trackers=[tracker], device="cpu",
     )  # fmt: skip
-    assert [what for what, _ in tracker.told] == [
-        "started", "progressed", "epoch_ended", "progressed", "epoch_ended", "ended"
-    ]  # fmt: skip
+    told = [what for what, _ in tracker.told]
+    epoch = ["progressed", "epoch_ended"]  # a slow machine reports progress more often
+    assert [what for what, _ in groupby(told)] == ["started", *epoch, *epoch, "ended"]
     assert tracker.told[0][1]["device"] == "CPU"
-    progress = tracker.told[3][1]
+    progress = tracker.told[-3][1]
     assert (progress.epoch, progress.epochs, progress.step, progress.steps) == (2, 2, 3, 3)
     assert progress.seconds_left == 0
-    assert json.loads(json.dumps(tracker.told[4][1])) == run.folder.epochs()[1]
+    assert json.loads(json.dumps(tracker.told[-2][1])) == run.folder.epochs()[1]
     assert tracker.told[-1][1]["metrics"]["ndcg@10"] == run.metrics["ndcg@10"]
     assert tracker.told[-1][1]["hyperparameters"]["model.embedding_dim"] == 16
