@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from seqrec.config import Config
 from seqrec.errors import unknown_name
 from seqrec.evaluation import ACCURACY
+
+#: Of a moving average.
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingConfig(Config):
@@ -21,7 +24,7 @@ class TrainingConfig(Config):
 
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.1, ge=0, description="on matrices; never on norms and biases")
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
     warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises")
     clip_norm: float = Field(1.0, gt=0, description="gradient norm above which a step is scaled down")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="averaged weights are evaluated and kept; 0 for none")
