@@ -1,0 +1,107 @@
+"""Decay, warm-up, clipping and averaging, each against its definition."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from seqrec.models import MODELS
+from seqrec.models.build import build_model
+from seqrec.models.sasrec import SASRec, SASRecConfig
+from seqrec.training.config import TrainingConfig
+from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, warm_learning_rate
+
+TRAINED = [name for name in MODELS if isinstance(build_model({"name": name}, 3), nn.Module)]
+
+
+def small(dropout: float = 0.0) -> SASRec:
+    torch.manual_seed(0)
+    return SASRec(SASRecConfig(embedding_dim=4, max_length=6, dropout=dropout), 5)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_matrices_decay_and_norms_and_biases_do_not(name: str) -> None:
+    model = build_model({"name": name, "embedding_dim": 4}, 5)
+    assert isinstance(model, nn.Module)
+    decaying, others = make_optimizer(model, TrainingConfig(weight_decay=0.2)).param_groups
+    assert (decaying["weight_decay"], others["weight_decay"]) == (0.2, 0.0)
+    assert all(parameter.ndim >= 2 for parameter in decaying["params"])
+    assert all(parameter.ndim < 2 for parameter in others["params"])
+    kept = {id(parameter) for group in (decaying, others) for parameter in group["params"]}
+    assert kept == {id(parameter) for parameter in model.parameters()}
+
+
+def test_without_gradient_decay_is_all_that_happens() -> None:
+    model = small()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = make_optimizer(model, TrainingConfig(learning_rate=0.1, weight_decay=0.5))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, value in model.named_parameters():
+        torch.testing.assert_close(value, before[name] * (1 - 0.1 * 0.5 if value.ndim >= 2 else 1))
+
+
+def test_the_learning_rate_rises_and_stays() -> None:
+    config = TrainingConfig(learning_rate=0.4, warmup_steps=4)
+    assert [warm_learning_rate(config, step) for step in (0, 1, 2, 3, 4, 1000)] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
+    )
+    assert warm_learning_rate(TrainingConfig(learning_rate=0.4, warmup_steps=0), 0) == 0.4
+
+
+def test_blocks_are_parts_of_the_model_and_entries_of_lists() -> None:
+    norms = BlockNorms.of(small())
+    assert norms.names == ["positions", "items", "blocks.0", "blocks.1", "norm"]
+    assert sum(map(len, norms.parameters)) == len(list(small().parameters()))
+
+
+@given(scale=st.floats(1e-3, 1e3), limit=st.floats(0.01, 100))
+def test_clip_tells_the_true_norms_and_scales_exactly(scale: float, limit: float) -> None:
+    model = small()
+    norms = BlockNorms.of(model)
+    random = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=random) * scale
+    gradients = [[p.grad.double() for p in group if p.grad is not None] for group in norms.parameters]
+    blocks = [math.sqrt(sum(float((g * g).sum()) for g in group)) for group in gradients]
+    total = math.sqrt(sum(block**2 for block in blocks))
+
+    found = norms.clip(limit)
+
+    assert found.tolist() == pytest.approx([total, *blocks], rel=1e-5)
+    factor = min(1.0, limit / (total + 1e-6))
+    for group, before in zip(norms.parameters, gradients, strict=True):
+        for parameter, gradient in zip(group, before, strict=True):
+            assert parameter.grad is not None
+            torch.testing.assert_close(parameter.grad.double(), gradient * factor, rtol=1e-5, atol=1e-9)
+
+
+def test_a_block_without_gradient_has_norm_zero() -> None:
+    model = small()
+    model.norm.weight.grad = torch.full((4,), 3.0)
+    found = dict(zip(["total", *BlockNorms.of(model).names], BlockNorms.of(model).clip(1.0).tolist(), strict=True))
+    assert found == {"total": 6.0, "positions": 0, "items": 0, "blocks.0": 0, "blocks.1": 0, "norm": 6.0}
+    torch.testing.assert_close(model.norm.weight.grad, torch.full((4,), 0.5))
+
+
+def test_the_average_follows_the_model() -> None:
+    model = small(dropout=0.5)
+    average = AveragedModel(model, decay=0.9)
+    expected = average.model.norm.weight.clone()
+    for step in range(200):
+        with torch.no_grad():
+            model.norm.weight.fill_(step)
+        average.update(model, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    torch.testing.assert_close(average.model.norm.weight, expected)
+    assert not average.model.training
+    assert not any(parameter.requires_grad for parameter in average.model.parameters())
+    assert model.training
+    assert torch.equal(average.model.positions, model.positions)
