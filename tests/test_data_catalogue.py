@@ -14,7 +14,7 @@ from seqrec.errors import DataError
 
 FILMS = Catalogue(
     ids=["858", "1", "1221", "90", "x7", "11", "12", "5"],
-    titles=["Godfather, The", "Toy Story", "Heat", "Été", "x7", "Sabrina", "Sabrina", "858"],
+    titles=["Godfather, The", "Toy Story", "Heat", "Große Été", "x7", "Sabrina", "Sabrina", "858"],
     categories=[["Crime", "Drama"], [], [], [], [], [], [], []],
     years=[1972, 1995, None, 1995, None, 1954, 1995, None],
 )
@@ -34,7 +34,7 @@ FILMS = Catalogue(
         ("The Godfather (1972)", 1),
         ("Godfather, The (1972)", 1),
         ("godfather", None),
-        ("ÉTÉ", 4),
+        ("GROSSE ÉTÉ", 4),
         ("x7", 5),
         ("Sabrina", 6),  # the first of two
         ("Sabrina (1954)", 6),
