@@ -73,6 +73,12 @@ def test_reading_a_history_at_once_or_by_steps_leaves_the_same_behind() -> None:
         torch.testing.assert_close(h_steps, h, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kernel", ["parallel", "chunkwise"])
+def test_whole_and_step_by_step_agree_within_a_hundred_thousandth_in_float32(kernel: str) -> None:
+    xlstm = model(chunkwise_kernel=kernel, sequence_kernel="step").float()
+    torch.testing.assert_close(xlstm.prefill(BATCH)[0], BATCH.last(xlstm.encode(BATCH)), rtol=1e-5, atol=1e-5)
+
+
 def test_rows_of_a_state_do_not_mix() -> None:
     xlstm = model()
     _, state = xlstm.prefill(BATCH)
