@@ -1,6 +1,6 @@
 """Clone this repository to a new folder and time its two commands there.
 
-    python bench/fresh_clone.py
+python bench/fresh_clone.py
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from seqrec.errors import DataError, nearest
 from seqrec.files import read_json, write_json
 
 #: Catalogues up to this size are searched for the nearest title.
-SEARCHED_FOR_NEAREST = 100_000
+SEARCHED_FOR_NEAREST = 10_000
 
 
 @dataclass(frozen=True)

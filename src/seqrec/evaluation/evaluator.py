@@ -59,7 +59,7 @@ class Evaluator:
         return f"leave-one-out in time, every item of the catalogue ranked, {seen}, ties count against the model"
 
     @torch.inference_mode()
-    def evaluate(self, scorer: Scorer, part: str, max_cases: int | None = None) -> Evaluation:
+    def evaluate(self, scorer: Scorer, part: str) -> Evaluation:
         """Rank the target of every case of `part` (`validation` or `test`).
 
         The history shown is everything before the target: in the test, the validation item too.
@@ -69,8 +69,6 @@ class Evaluator:
             ScoreError: a score is NaN or infinite.
         """
         cases = self.data.cases(part)
-        if max_cases is not None:
-            cases = cases.take(np.arange(min(max_cases, len(cases))))
         lengths = cases.positions - self.data.sequences.starts[cases.users]
         order = np.argsort(lengths, kind="stable")
         ranks, lists = self._in_eval_mode(scorer, cases.take(order))

@@ -1,13 +1,14 @@
 """The mLSTM cell in its three exact forms: parallel, chunkwise, and one step at a time.
 
 Beck et al., "xLSTM: Extended Long Short-Term Memory", 2024, equations 19-27. With forget gate
-f_t = sigmoid(f~_t), input gate i_t = exp(i~_t), and k scaled by 1/sqrt(K):
+f_t = sigmoid(f~_t), input gate i_t = exp(i~_t), and q scaled by 1/sqrt(K) (the paper scales k; h is the same):
 
     C_t = f_t C_{t-1} + i_t k_t v_t^T      n_t = f_t n_{t-1} + i_t k_t
     h_t = C_t^T q_t / max(|n_t . q_t|, 1)
 
 All gates are kept as logarithms. Each form subtracts a running maximum m_t before it exponentiates;
-h does not depend on m, because max(|n|, 1) turns into max(|n|, exp(-m)).
+h does not depend on m, because max(|n|, 1) turns into max(|n|, exp(-m)). Input gates below about -80 would
+overflow that exponential in float32; the model caps its gates long before.
 
 Shapes: B rows, H heads, L positions, K key width, V value width, N chunks, S positions in a chunk.
 """
@@ -20,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Up to this length one L x L matrix per head is cheaper than carrying a state from chunk to chunk (CPU).
-PARALLEL_UP_TO = 64
+#: Up to this length one L x L matrix per head is cheaper than carrying a state from chunk to chunk. Beyond it
+#: the matrix also loses digits: its decays are differences of a sum over the whole sequence.
+PARALLEL_UP_TO = {"cpu": 64, "cuda": 256}
 CHUNK = 64
 #: Log of an input gate that lets nothing in; finite, so that differences of such logs are not NaN.
 CLOSED = -1e30
@@ -55,7 +57,7 @@ def mlstm(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
     Returns:
         h (B, H, L, V) in the dtype of `v`. Position t depends on positions up to t only.
     """
-    if q.device.type == "cuda" or q.shape[2] <= PARALLEL_UP_TO:
+    if q.shape[2] <= PARALLEL_UP_TO.get(q.device.type, 64):
         return mlstm_parallel(q, k, v, i, f)
     return mlstm_chunkwise(q, k, v, i, f)[0]
 

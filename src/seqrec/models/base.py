@@ -39,7 +39,7 @@ class Scorer(ABC):
 
         Returns:
             (B, N) or (B, M) float32 or float64, finite. Only the order within a row has a meaning
-            unless the model says more.
+            unless the model says more. A fresh tensor: who asked may write into it.
         """
 
     @abstractmethod

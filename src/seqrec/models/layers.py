@@ -1,13 +1,30 @@
-"""What two models share: the item table, which is both where events enter and what hidden states are compared with."""
+"""What two models share: settings of a stack of blocks, and the item table, where events enter and are scored."""
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec.data.sequences import PAD
 from seqrec.models.base import ItemVectors, SequenceModelConfig
+
+
+class StackConfig(SequenceModelConfig):
+    """What models made of equal blocks with heads have."""
+
+    num_heads: int = Field(2, ge=1)
+    num_blocks: int = Field(2, ge=1)
+    feedforward_factor: float = Field(4, gt=0, description="width of the feed-forward layer over embedding_dim")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.embedding_dim % self.num_heads:
+            raise ValueError(f"embedding_dim {self.embedding_dim} is not a multiple of num_heads {self.num_heads}")
+        return self
 
 
 class ItemTable(nn.Module):

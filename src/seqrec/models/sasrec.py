@@ -10,26 +10,15 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
-from seqrec.models.base import ItemVectors, SequenceModel, SequenceModelConfig
-from seqrec.models.layers import ItemTable
+from seqrec.models.base import ItemVectors, SequenceModel
+from seqrec.models.layers import ItemTable, StackConfig
 
 
-class SASRecConfig(SequenceModelConfig):
-    """Width, depth and heads of the attention stack."""
-
-    num_heads: int = Field(2, ge=1)
-    num_blocks: int = Field(2, ge=1)
-    feedforward_factor: float = Field(4, gt=0, description="width of the feed-forward layer over embedding_dim")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> SASRecConfig:
-        if self.embedding_dim % self.num_heads:
-            raise ValueError(f"embedding_dim {self.embedding_dim} is not a multiple of num_heads {self.num_heads}")
-        return self
+class SASRecConfig(StackConfig):
+    """Nothing beyond what every stack has."""
 
 
 class SASRec(SequenceModel):
@@ -53,6 +42,10 @@ class SASRec(SequenceModel):
 
     def embed(self, batch: Batch) -> Tensor:
         """What enters the first block (B, L, D)."""
+        if batch.items.shape[1] > len(self.positions):
+            raise ValueError(
+                f"histories of {batch.items.shape[1]} events; max_length is {len(self.positions)}: cut them"
+            )
         return self.dropout(self.items(batch.items) + self.positions[: batch.items.shape[1]])
 
     def item_vectors(self) -> ItemVectors:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
@@ -26,8 +26,8 @@ from seqrec.kernels.mlstm import (
     mlstm_parallel,
     mlstm_step,
 )
-from seqrec.models.base import ItemVectors, SequenceModel, SequenceModelConfig
-from seqrec.models.layers import ItemTable
+from seqrec.models.base import ItemVectors, SequenceModel
+from seqrec.models.layers import ItemTable, StackConfig
 
 #: Width of the causal convolution that feeds queries, keys and gates.
 CONVOLUTION = 4
@@ -35,21 +35,12 @@ CONVOLUTION = 4
 GATE_CAP = 15.0
 
 
-class XLSTMConfig(SequenceModelConfig):
-    """Width, depth and heads, and which form of the cell runs where."""
+class XLSTMConfig(StackConfig):
+    """Which form of the cell runs where."""
 
-    num_heads: int = Field(2, ge=1)
-    num_blocks: int = Field(2, ge=1)
-    feedforward_factor: float = Field(4, gt=0, description="width of the feed-forward layer over embedding_dim")
     chunkwise_kernel: Literal["auto", "parallel", "chunkwise"] = Field("auto", description="form used in training")
     sequence_kernel: Literal["auto", "chunkwise", "step"] = Field("auto", description="form that reads a history")
     step_kernel: Literal["auto", "step"] = Field("auto", description="form that takes one event")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> XLSTMConfig:
-        if self.embedding_dim % self.num_heads:
-            raise ValueError(f"embedding_dim {self.embedding_dim} is not a multiple of num_heads {self.num_heads}")
-        return self
 
 
 class BlockState(NamedTuple):

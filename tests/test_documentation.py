@@ -1,0 +1,104 @@
+"""What the pages show is what happens: their commands and their Python run here, in the order they are shown."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from commands import seqrec
+from conftest import REPOSITORY
+
+BETWEEN = "----- next block -----"
+PAGES = ["README.md", "docs/data.md", "docs/training.md"]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, own_cache: Path, ml_100k_folder: Path, small_log: Path) -> Path:
+    """A folder with log.csv and, in its cache, MovieLens-100K, so that nothing is downloaded."""
+    raw = own_cache / "raw" / "ml-100k"
+    raw.mkdir(parents=True)
+    for file in ml_100k_folder.iterdir():
+        shutil.copy(file, raw)
+    return tmp_path
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def printed_by(command: list[str], folder: Path) -> str:
+    """What a `seqrec ...` command prints; it has to succeed."""
+    done = seqrec(*shortened(command)[1:], cwd=folder)
+    assert done.code == 0, f"{command}\n{done.out}\n{done.err}"
+    return done.out
+
+
+def seqrec_commands(page: str) -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / page).read_text("utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("seqrec ")]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def shortened(command: list[str]) -> list[str]:
+    """The command as shown, with training cut to one epoch of a small model."""
+    if command[1] != "train":
+        return command
+    small = ["training.epochs=1", "model.embedding_dim=8", "model.max_length=16"]
+    return [*command, *(part for setting in small for part in ("--set", setting))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_run_as_shown(page: str, workplace: Path, request: pytest.FixtureRequest) -> None:
+    commands = seqrec_commands(page)
+    assert commands, f"{page} shows no command"
+    for command in commands:
+        if "ml-1m.zip" in command:
+            shutil.copy(request.getfixturevalue("ml_1m_zip"), workplace / "ml-1m.zip")
+        assert printed_by(command, workplace).strip()
+
+
+def test_the_two_commands_of_the_readme(workplace: Path) -> None:
+    shown = re.search(r"```bash\n(make run.*?)```", (REPOSITORY / "README.md").read_text("utf-8"), re.DOTALL)
+    assert shown
+    targets = [line.split()[1] for line in shown[1].splitlines()]
+    assert targets == ["run", "test"]
+    planned = run(["make", "-n", "run"], REPOSITORY)
+    output = printed_by(shlex.split(planned.splitlines()[-1]), workplace)
+    for part in (
+        "Data: ml-100k",
+        "epoch   1",
+        "tokens/s",
+        "Protocol: leave-one-out",
+        "popularity",
+        "markov",
+        "Saw next",
+    ):
+        assert part in output, f"make run does not print {part!r}"
+    assert output.count("last saw") == 3
+    assert "pytest" in run(["make", "-n", "test"], REPOSITORY)
+
+
+def test_python_runs_as_shown(workplace: Path) -> None:
+    text = (REPOSITORY / "docs" / "python.md").read_text("utf-8")
+    blocks = re.findall(r"<!-- run: (.*?) -->\n```python\n(.*?)```", text, re.DOTALL)
+    outputs = dict(re.findall(r"<!-- output: (.*?) -->\n```text\n(.*?)```", text, re.DOTALL))
+    assert set(outputs) < {name for name, _ in blocks}
+    code = f"print({BETWEEN!r})\n".join(code for _, code in blocks)
+    printed = run([sys.executable, "-W", "ignore", "-c", code], workplace).split(BETWEEN)
+    for (name, _), output in zip(blocks, printed, strict=True):
+        assert output.strip()
+        if name in outputs:
+            assert without_digits(output) == without_digits(outputs[name]), f"{name} prints\n{output}"
+
+
+def without_digits(text: str) -> str:
+    """Numbers depend on the processor; what stands around them does not."""
+    return re.sub(r"\d+", "0", text).strip()
