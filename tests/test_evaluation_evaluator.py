@@ -203,12 +203,6 @@ def test_a_model_is_left_in_the_mode_it_was_in() -> None:
     assert np.array_equal(first.ranks, second.ranks)
 
 
-def test_max_cases_takes_the_first_cases() -> None:
-    data, scorer = synthetic_data(), Remembers()
-    some = Evaluator(data, EvaluationConfig()).evaluate(scorer, "test", max_cases=7)
-    assert np.array_equal(some.ranks, evaluate(data, scorer).ranks[:7])
-
-
 @pytest.mark.parametrize("ks", [(), (0, 5), (-1,)])
 def test_cut_offs_are_whole_numbers_from_one(ks: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.ks: cut-offs are whole numbers from 1"):

@@ -179,9 +179,9 @@ class Counted(Evaluator):
     asked: list[tuple[str, int]]
     folder: Path
 
-    def evaluate(self, scorer: Any, part: str, max_cases: int | None = None) -> Evaluation:
+    def evaluate(self, scorer: Any, part: str) -> Evaluation:
         Counted.asked.append((part, len(RunFolder(Counted.folder).epochs())))
-        return super().evaluate(scorer, part, max_cases)
+        return super().evaluate(scorer, part)
 
 
 class Watched(PreparedData):

@@ -1,0 +1,27 @@
+"""Draw the README's picture from a finished run: `python docs/picture.py RUN`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from seqrec.cli.show import example, metrics_table, summary
+from seqrec.experiments.door import evaluate, run_data
+from seqrec.experiments.run import Run
+from seqrec.recommendation.showcase import examples
+
+run = Run(sys.argv[1])
+data = run_data(run)
+rows = [(run.config.model_name, run.metrics, run.validation["ndcg@10"])]
+for name in ("popularity", "markov"):
+    validation = evaluate(name, data, "validation").metrics["ndcg@10"]
+    rows.append((name, evaluate(name, data).metrics, validation))
+screen = Console(record=True, width=112)
+screen.print(summary(run.facts["data"]))
+title = f"Test, {data.name}, {len(data.cases('test')):,} cases, scored once"
+screen.print(metrics_table(rows, run.results["test"]["protocol"], title))
+for found in examples(run.recommender(), data, users=1):
+    screen.print(*example(found), sep="\n")
+screen.save_svg(str(Path(__file__).parent / "images" / "run.svg"), title="make run")

@@ -1,0 +1,135 @@
+"""Training and evaluating in one call, from whatever people have."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas
+import polars
+import pyarrow.csv
+import pytest
+
+import seqrec
+from conftest import COLUMNS, SMALL
+from seqrec.errors import DataError, UnknownNameError
+from seqrec.experiments.door import run_data
+from seqrec.experiments.run import Run
+from seqrec.models.popularity import Popularity
+from seqrec.models.sasrec import SASRec
+
+FAST: dict[str, Any] = {"device": "cpu", "settings": {**SMALL, "training.epochs": 1}}
+
+
+class Mine(SASRec):
+    """A model of somebody else's."""
+
+
+@pytest.mark.parametrize("read", [pandas.read_csv, polars.read_csv, pyarrow.csv.read_csv, str, Path])
+def test_every_kind_of_table_gives_the_same_run(read: Any, small_log: Path, tmp_path: Path) -> None:
+    run = seqrec.train(read(small_log), "popularity", out=tmp_path / "run", device="cpu", **COLUMNS)
+    expected = seqrec.evaluate("popularity", seqrec.load_data(small_log, **COLUMNS))
+    assert run.metrics == expected.metrics
+    assert run.facts["data"]["users"] == 40
+
+
+def test_a_frame_trains_a_model_that_recommends(small_log: Path, tmp_path: Path) -> None:
+    run = seqrec.train(pandas.read_csv(small_log), "sasrec", out=tmp_path / "run", **FAST, **COLUMNS)
+    assert len(run.recommender().recommend(["i3", "i4"], k=5)) == 5
+    assert seqrec.evaluate(run).metrics == pytest.approx(run.metrics)
+
+
+def test_prepared_data_needs_no_columns(small_log: Path, tmp_path: Path) -> None:
+    data = seqrec.load_data(small_log, **COLUMNS)
+    run = seqrec.train(data, "sasrec", out=tmp_path / "run", **FAST)
+    assert run.facts["data"]["folder"] == str(data.folder)
+    assert seqrec.evaluate(run, part="validation").metrics == pytest.approx(run.validation)
+
+
+def test_a_class_is_a_model(small_log: Path, tmp_path: Path) -> None:
+    run = seqrec.train(small_log, Mine, out=tmp_path / "mine", **FAST, **COLUMNS)
+    other = seqrec.train(small_log, "sasrec", out=tmp_path / "sasrec", **FAST, **COLUMNS)
+    assert run.config.model_name == f"{__name__}:Mine"
+    assert isinstance(run.recommender().scorer, Mine)
+    assert run.metrics == other.metrics
+
+
+def test_a_class_that_cannot_be_found_again_is_refused(small_log: Path, tmp_path: Path) -> None:
+    class Local(SASRec):
+        pass
+
+    with pytest.raises(UnknownNameError, match="has no .*Local"):
+        seqrec.train(small_log, Local, out=tmp_path / "run", **FAST, **COLUMNS)
+
+
+def test_nested_settings_keep_the_model_that_was_asked_for(small_log: Path, tmp_path: Path) -> None:
+    settings = {"model": {"embedding_dim": 16}, "training": {"epochs": 1}}
+    run = seqrec.train(small_log, "sasrec", settings=settings, out=tmp_path / "run", device="cpu", **COLUMNS)
+    assert run.config.model_name == "sasrec"
+
+
+def test_a_run_gets_a_folder_of_its_own(small_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = seqrec.train(small_log, "popularity", seed=5, device="cpu", **COLUMNS)
+    assert run.path.parent == Path("runs")
+    assert run.path.name.startswith("log-popularity-5-")
+
+
+def test_two_runs_in_the_same_second(small_log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = (seqrec.train(small_log, "popularity", device="cpu", **COLUMNS) for _ in range(2))
+    assert first.path != second.path
+
+
+def test_evaluate_takes_names_objects_and_runs(small_log: Path, small_run: Path) -> None:
+    data = seqrec.load_data(small_log, **COLUMNS)
+    by_name = seqrec.evaluate("popularity", data)
+    fitted = Popularity(Popularity.Config(), data.sequences.num_items).fit(data.train)
+    assert seqrec.evaluate(fitted, data).metrics == by_name.metrics
+    run = Run(small_run)
+    assert seqrec.evaluate(run).metrics == pytest.approx(run.metrics)
+    assert seqrec.evaluate(run, part="validation").metrics == pytest.approx(run.validation)
+
+
+@pytest.fixture
+def copied(small_run: Path, tmp_path: Path) -> Path:
+    """The small run, where it may be changed."""
+    return Path(shutil.copytree(small_run, tmp_path / "copied"))
+
+
+def change_facts(run: Path, **data: Any) -> Run:
+    facts = json.loads((run / "run.json").read_text())
+    facts["data"] |= data
+    (run / "run.json").write_text(json.dumps(facts))
+    return Run(run)
+
+
+def test_a_run_is_not_judged_on_other_targets(copied: Path) -> None:
+    with pytest.raises(DataError, match="was judged on other targets"):
+        run_data(change_facts(copied, test_targets="0" * 64))
+
+
+def test_data_that_is_gone_is_prepared_again(copied: Path) -> None:
+    run = change_facts(copied, folder=str(copied / "gone"))
+    assert run_data(run).facts["test_targets"] == run.facts["data"]["test_targets"]
+
+
+def test_a_source_that_changed_is_noticed(copied: Path, small_log: Path) -> None:
+    lines = small_log.read_text().splitlines()
+    changed = copied / "log.csv"
+    changed.write_text("\n".join(line for line in lines if not line.startswith("u7,")) + "\n")
+    facts = json.loads((copied / "run.json").read_text())
+    facts["config"]["data"]["source"] = str(changed)
+    (copied / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="was judged on other targets"):
+        run_data(change_facts(copied, folder=str(copied / "gone")))
+
+
+def test_a_frame_that_is_gone_is_told(copied: Path) -> None:
+    facts = json.loads((copied / "run.json").read_text())
+    facts["config"]["data"]["source"] = "frame"
+    (copied / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="frame"):
+        run_data(change_facts(copied, folder=str(copied / "gone")))
