@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from seqrec.data.load import load_data, prepare_source
 from seqrec.data.prepared import PreparedData
-from seqrec.errors import DataError
+from seqrec.errors import DataError, UnknownNameError
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
 from seqrec.experiments.config import RunConfig, settings_for
@@ -94,7 +95,13 @@ def run_data(run: Run) -> PreparedData:
     """
     kept = run.facts["data"]
     folder = Path(kept["folder"])
-    data = PreparedData.load(folder) if folder.exists() else prepare_source(run.config.data)
+    try:
+        data = PreparedData.load(folder) if folder.exists() else prepare_source(run.config.data)
+    except UnknownNameError as error:
+        source = run.config.data.source
+        raise DataError(
+            f"The data of {run.path} is gone: {folder}; and its source, {source}, is not there either."
+        ) from error
     if data.facts["test_targets"] != kept["test_targets"]:
         raise DataError(f"{run.path} was judged on other targets than {data.folder} asks. Was the source changed?")
     return data
@@ -108,7 +115,9 @@ def source_name(data: Any) -> str:
 
 
 def default_folder(config: RunConfig) -> Path:
-    """`runs/<data>-<model>-<seed>-<time>` under the current folder."""
+    """`runs/<data>-<model>-<seed>-<time>` under the current folder; numbered where there is one of the same second."""
     time = datetime.now().strftime("%Y%m%d-%H%M%S")
     model = config.model_name.rpartition(":")[2].lower()
-    return Path("runs") / f"{Path(config.data.source).stem}-{model}-{config.seed}-{time}"
+    name = f"{Path(config.data.source).stem}-{model}-{config.seed}-{time}"
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(Path("runs") / name for name in names if not (Path("runs") / name).exists())
