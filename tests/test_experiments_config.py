@@ -73,5 +73,5 @@ def test_a_change_of_what_is_no_setting(key: str) -> None:
 
 
 def test_an_unknown_variant() -> None:
-    with pytest.raises(UnknownNameError, match="Unknown preset 'log.csv/sasrec.quick'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown preset 'log\.csv/sasrec\.quick'"):
         settings_for("log.csv", "sasrec", "quick")
