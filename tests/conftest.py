@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+# Two threads of torch collapse where the second core is busy: `python -m pytest` is as `make test` is.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples on every machine; a slow machine is no failure.
 settings.register_profile("seqrec", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("seqrec")

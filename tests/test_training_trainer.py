@@ -65,7 +65,7 @@ SETTINGS = {
     "model.embedding_dim": 16,
     "model.max_length": 8,
     "model.num_blocks": 1,
-    "training.epochs": 4,
+    "training.epochs": 6,
     "training.batch_size": 4,
     "training.item_dropout": 0.1,
     "training.checkpoint_seconds": 0,
