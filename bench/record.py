@@ -45,19 +45,34 @@ def record(name: str, rows: list[Row], protocol: str, page: str = "benchmarks.md
 
 
 def render(name: str, result: dict[str, Any], page: Path) -> None:
-    """Put the table between the page's `<!-- name -->` and `<!-- /name -->`."""
-    if not page.exists():
-        return
+    """Put the table of a result between the page's `<!-- name -->` and `<!-- /name -->`."""
     lines = ["| what | value | unit | goal |", "|---|---|---|---|"]
     lines += [f"| {row['metric']} | {row['value']} | {row['unit']} | {row['goal']} |" for row in result["rows"]]
     machine = result["machine"]
     where = machine["device"] if machine["device"] != "CPU" else f"{machine['processor']}, {machine['threads']} threads"
     lines += ["", f"{result['protocol']} Machine: {where}; torch {machine['torch']}; commit {result['commit']}."]
     lines += [f"Command: `{result['command']}`."]
-    table = "\n".join(lines).replace("\\", "\\\\")
+    put(name, lines, page)
+
+
+def put(name: str, lines: list[str], page: Path) -> None:
+    """Replace what stands between the marks of that name; a page without them stays as it is."""
+    if not page.exists():
+        return
+    inside = "\n".join(lines).replace("\\", "\\\\")
     text = page.read_text(encoding="utf-8")
-    marked = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\g<1>{table}\n\g<2>", text, flags=re.DOTALL)
+    marked = re.sub(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", rf"\g<1>{inside}\n\g<2>", text, flags=re.DOTALL)
     page.write_text(marked, encoding="utf-8")
+
+
+def overview() -> list[str]:
+    """Accuracy on every data set in one table, for the README."""
+    lines = ["| data | xLSTM | SASRec |", "|---|---|---|"]
+    for path in sorted((ROOT / "bench" / "results").glob("accuracy-*.json")):
+        rows = {row["metric"]: row["value"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+        found = [rows.get(f"{model}: test NDCG@10", "") for model in ("xlstm", "sasrec")]
+        lines.append(f"| {path.stem.removeprefix('accuracy-')} | {' | '.join(found)} |")
+    return lines
 
 
 def render_all() -> None:
@@ -65,6 +80,7 @@ def render_all() -> None:
     for path in sorted((ROOT / "bench" / "results").glob("*.json")):
         for page in sorted((ROOT / "docs").glob("*.md")):
             render(path.stem, json.loads(path.read_text(encoding="utf-8")), page)
+    put("accuracy", overview(), ROOT / "README.md")
 
 
 def _commit() -> str:

@@ -9,7 +9,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -21,7 +21,7 @@ from seqrec.data.sources.recbole import read_recbole
 from seqrec.data.sources.table import read_events
 from seqrec.data.sources.text import Dialect, Source, one_per_id, text_file
 from seqrec.errors import DataError, DownloadError, unknown_name
-from seqrec.files import atomic_file, sha256_file
+from seqrec.files import atomic_file, sha256_file, write_json
 
 URL = "https://files.grouplens.org/datasets/movielens/{}.zip"
 
@@ -95,6 +95,8 @@ def load(name: str, *, cache: Path, report: Callable[[str], None]) -> Interactio
 def add(name: str, path: Path, cache: Path) -> Added:
     """Copy a zip that the user brought into the cache, once it has been read as the data set it should be.
 
+    `added.json` beside the copy records what is returned.
+
     Raises:
         DataError: the zip is damaged or holds another data set; the cache is left as it was.
         UnknownNameError: no such MovieLens data set.
@@ -105,7 +107,9 @@ def add(name: str, path: Path, cache: Path) -> Added:
         shutil.copyfile(path, temporary)
     md5 = md5_file(target)
     official = None if MD5[name] is None else md5 == MD5[name]
-    return Added(name=name, path=target, sha256=sha256_file(target), md5=md5, official=official, rows=rows)
+    added = Added(name=name, path=target, sha256=sha256_file(target), md5=md5, official=official, rows=rows)
+    write_json(target.with_name("added.json"), {**asdict(added), "path": target.name})
+    return added
 
 
 def read_zip(name: str, path: Path) -> Interactions:
