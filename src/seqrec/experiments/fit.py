@@ -64,6 +64,7 @@ def _fit(config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tr
         results[part] = evaluation.summary()
         _keep_per_user(evaluation, folder, part, data)
     folder.write_results(results)
+    folder.last.unlink(missing_ok=True)
     metrics = {name: results["test"]["metrics"][name] for name in (config.training.metric, "recall@10", "ndcg@10")}
     for tracker in trackers:
         tracker.ended({"hyperparameters": _flat(config.to_dict()), "metrics": metrics})
@@ -91,7 +92,6 @@ def _train(
     loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
     end = Trainer(scorer, loss, evaluator, config.training, folder, config.seed, trackers).train()
     load_weights(scorer, folder.best, evaluator.device)
-    folder.last.unlink(missing_ok=True)
     epochs = folder.epochs()
     return {
         "seconds": sum(epoch["speed"]["seconds"] + epoch["speed"].get("evaluation_seconds", 0) for epoch in epochs),

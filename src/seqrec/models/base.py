@@ -109,8 +109,11 @@ class SequenceModel(nn.Module, Scorer):
     def item_vectors(self) -> ItemVectors:
         """What hidden states are compared with."""
 
-    def training_batch(self, batch: Batch, generator: torch.Generator | None = None) -> tuple[Batch, Tensor]:
-        """Inputs and the target (B, L) of every position, PAD where there is none: here the next item."""
+    def training_batch(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """Inputs and the target (B, L) of every position, PAD where there is none: here the next item.
+
+        What is drawn here comes from torch's global generator, whose state checkpoints keep.
+        """
         inputs = Batch(batch.items[:, :-1], (batch.lengths - 1).clamp(min=1), batch.users)
         return inputs, batch.items[:, 1:]
 

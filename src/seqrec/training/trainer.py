@@ -113,7 +113,7 @@ class Trainer:
         train, max_length = self.evaluator.data.train, self.model.config.max_length
         plan = plan_epoch(train, max_length, config.batch_size, config.random_windows, [self.seed, at.epoch])
         losses, norms = [], []
-        began = reported = time.monotonic()
+        reported = time.monotonic()
         self.model.train()
         for batch in plan.batches(self._maker, skip=at.batch):
             loss, norm = self._step(batch)
@@ -122,16 +122,16 @@ class Trainer:
             at.batch += 1
             at.step += 1
             if stop.asked or time.monotonic() - reported > REPORT_EVERY or at.batch == len(plan):
-                reported = time.monotonic()
                 self._collect(losses, norms)
-                self._tell_progress(plan.num_targets, len(plan), at.seconds + reported - began)
+                at.seconds += time.monotonic() - reported
+                self._tell_progress(plan.num_targets, len(plan))
+                self._save_now_and_then()
+                reported = time.monotonic()
             if stop.asked:
-                at.seconds += time.monotonic() - began
                 self._save()
                 raise TrainingInterrupted(
                     f"Stopped in epoch {at.epoch + 1}; saved. Resume: seqrec train --resume {self.folder.path}"
                 )
-        at.seconds += time.monotonic() - began
         self._tokens = plan.num_targets
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -257,8 +257,8 @@ class Trainer:
         for tracker in self.trackers:
             tracker.started(facts)
 
-    def _tell_progress(self, tokens: int, steps: int, seconds: float) -> None:
-        done = self.at.batch / steps
+    def _tell_progress(self, tokens: int, steps: int) -> None:
+        done, seconds = self.at.batch / steps, self.at.seconds
         progress = Progress(
             epoch=self.at.epoch + 1,
             epochs=self.config.epochs,
