@@ -174,7 +174,7 @@ class Trainer:
         record: dict[str, Any] = {
             "epoch": at.epoch,
             "step": at.step,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": warm_learning_rate(config, at.step - 1),
             "train": {"loss": float(losses.mean())},
             "gradient_norm": {
                 name: float(value) for name, value in zip(["total", *self._norms.names], norms.mean(0), strict=True)
