@@ -18,7 +18,7 @@ class TrainingConfig(Config):
     """Length of training, batches, optimiser, regularisation, early stopping, and what the hardware does."""
 
     epochs: int = Field(100, ge=1, description="at most this many")
-    batch_size: int = Field(128, ge=1, description="histories per step")
+    batch_size: int | None = Field(None, ge=1, description="histories per step; by itself 128, or 20 steps an epoch")
     random_windows: bool = Field(True, description="train on a random window of a long history, not only on its end")
     item_dropout: float = Field(0.0, ge=0, lt=1, description="share of input events hidden from the model in training")
 

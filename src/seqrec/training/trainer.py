@@ -76,6 +76,8 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, config)
         self.average = AveragedModel(self.model, config.ema_decay) if config.ema_decay else None
         self.at = Position()
+        # Few people make few steps: a small log learns more from small batches than from many epochs.
+        self._batch_size = config.batch_size or max(1, min(128, len(evaluator.data.train) // 20))
         self._norms = BlockNorms.of(self.model)
         self._maker = BatchMaker(evaluator.data.sequences, self.device)
         self._monitor = GPUMonitor.of(self.device)
@@ -111,7 +113,7 @@ class Trainer:
         """Every history once. The plan of an epoch depends on its seed alone, so it can be picked up in the middle."""
         config, at = self.config, self.at
         train, max_length = self.evaluator.data.train, self.model.config.max_length
-        plan = plan_epoch(train, max_length, config.batch_size, config.random_windows, [self.seed, at.epoch])
+        plan = plan_epoch(train, max_length, self._batch_size, config.random_windows, [self.seed, at.epoch])
         losses, norms = [], []
         reported = time.monotonic()
         self.model.train()
