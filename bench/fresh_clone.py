@@ -5,6 +5,7 @@ python bench/fresh_clone.py
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -30,14 +31,15 @@ def main() -> None:
         environ.pop("VIRTUAL_ENV", None)
         install, _ = timed(["make", ".venv/.run"], clone, environ)
         run, output = timed(["make", "run"], clone, environ)
-        line = next(line for line in output.splitlines() if line.startswith("│ xlstm"))
-        recall, ndcg = (cell.strip() for cell in line.split("│")[2:4])
+        print(output)
+        (results,) = clone.glob("runs/*/results.json")
+        metrics = json.loads(results.read_text())["test"]["metrics"]
         test, _ = timed(["make", "test"], clone, environ)
     rows = [
         Row("install for make run", f"{install:.0f}", "s", "< 240"),
         Row("make run, installed: data, training, test, recommendations", f"{run:.0f}", "s", "< 300"),
-        Row("quick xLSTM: test NDCG@10", ndcg, "", "> .1017 (EASE)"),
-        Row("quick xLSTM: test Recall@10", recall, ""),
+        Row("quick xLSTM: test NDCG@10", f"{metrics['ndcg@10']:.4f}", "", "> .1017 (EASE)"),
+        Row("quick xLSTM: test Recall@10", f"{metrics['recall@10']:.4f}", ""),
         Row("make test, with the installation of what it needs", f"{test:.0f}", "s", "< 480"),
     ]
     record("fresh-clone", rows, "A clone in a new folder with an empty cache; one seed (42).", device="cpu")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from seqrec.cli.show import example, metrics_table, summary
 from seqrec.experiments.door import evaluate, run_data
@@ -19,9 +21,16 @@ for name in ("popularity", "markov"):
     validation = evaluate(name, data, "validation").metrics["ndcg@10"]
     rows.append((name, evaluate(name, data).metrics, validation))
 screen = Console(record=True, width=112)
-screen.print(summary(run.facts["data"]))
+facts = summary(run.facts["data"])
+facts.box = box.HEAVY_HEAD
+screen.print(facts)
 title = f"Test, {data.name}, {len(data.cases('test')):,} cases, scored once"
-screen.print(metrics_table(rows, run.results["test"]["protocol"], title))
+table = metrics_table(rows, run.results["test"]["protocol"], title)
+table.box = box.HEAVY_HEAD
+screen.print(table)
 for found in examples(run.recommender(), data, users=1):
-    screen.print(*example(found), sep="\n")
+    for part in example(found):
+        if isinstance(part, Table):
+            part.box = box.HEAVY_HEAD
+        screen.print(part)
 screen.save_svg(str(Path(__file__).parent / "images" / "run.svg"), title="make run")

@@ -111,7 +111,8 @@ def test_piped_output_has_no_escape_codes_and_no_live_display(trained: Finished)
 
 def test_train_json_is_the_results(folder: Path, trained: Finished) -> None:
     found = json_of(seqrec("train", "log.csv", "sasrec", *COLUMNS, *SETTINGS, "--out", "as_json", "--json", cwd=folder))
-    [run] = found
+    [run] = found["runs"]
+    assert found["over_seeds"]["ndcg@10"] == {"mean": run["test"]["metrics"]["ndcg@10"], "deviation": 0.0}
     assert run["run"] == "as_json"
     assert run["seed"] == 42
     assert run["test"] == json.loads((folder / "run" / "results.json").read_text())["test"]
@@ -133,7 +134,7 @@ def test_seeds_are_three_known_ones(folder: Path) -> None:
     found = seqrec(
         "train", "log.csv", "popularity", *COLUMNS, "--seeds", "--baselines", "none", "--json", cwd=folder
     )  # fmt: skip
-    assert [run["seed"] for run in json_of(found)] == [42, 123, 2023]
+    assert [run["seed"] for run in json_of(found)["runs"]] == [42, 123, 2023]
     assert "ndcg@10 over 3 seeds" in found.err
     assert "± 0.0000" in found.err
 

@@ -99,6 +99,7 @@ def test_facts_are_counted(tmp_path: Path) -> None:
     facts = dict(prepared(tmp_path, events).facts)
     lines = "a\tz\nb\tx\n"
     assert facts.pop("fingerprint") == interactions(events).fingerprint()
+    assert facts.pop("config") == DataConfig(k_core=0).model_dump()
     assert facts == {
         "format": FORMAT_VERSION,
         "name": "log",

@@ -14,7 +14,7 @@ import pytest
 
 import seqrec
 from conftest import COLUMNS, SMALL
-from seqrec.errors import DataError, UnknownNameError
+from seqrec.errors import ConfigError, DataError, UnknownNameError
 from seqrec.experiments.door import run_data
 from seqrec.experiments.run import Run
 from seqrec.models.popularity import Popularity
@@ -107,7 +107,7 @@ def change_facts(run: Path, **data: Any) -> Run:
 
 
 def test_a_run_is_not_judged_on_other_targets(copied: Path) -> None:
-    with pytest.raises(DataError, match="was judged on other targets"):
+    with pytest.raises(DataError, match="made on other data"):
         run_data(change_facts(copied, test_targets="0" * 64))
 
 
@@ -123,7 +123,7 @@ def test_a_source_that_changed_is_noticed(copied: Path, small_log: Path) -> None
     facts = json.loads((copied / "run.json").read_text())
     facts["config"]["data"]["source"] = str(changed)
     (copied / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(DataError, match="was judged on other targets"):
+    with pytest.raises(DataError, match="made on other data"):
         run_data(change_facts(copied, folder=str(copied / "gone")))
 
 
@@ -133,3 +133,66 @@ def test_a_frame_that_is_gone_is_told(copied: Path) -> None:
     (copied / "run.json").write_text(json.dumps(facts))
     with pytest.raises(DataError, match="its source, frame, is not there either"):
         run_data(change_facts(copied, folder=str(copied / "gone")))
+
+
+# --- What is recorded is what was used
+
+
+def test_an_unfinished_run_is_not_continued_on_other_data(small_log: Path, tmp_path: Path) -> None:
+    frame = pandas.read_csv(small_log)
+    run = seqrec.train(frame, "popularity", out=tmp_path / "run", device="cpu", **COLUMNS)
+    (run.path / "results.json").unlink()
+    changed = frame[frame["uid"] != "u7"]
+    with pytest.raises(DataError, match="made on other data: the fingerprint"):
+        seqrec.train(changed, "popularity", out=tmp_path / "run", device="cpu", **COLUMNS)
+
+
+def test_settings_of_data_that_are_prepared_are_refused(small_log: Path) -> None:
+    data = seqrec.load_data(small_log, **COLUMNS)
+    with pytest.raises(ConfigError, match="prepared already"):
+        seqrec.train(data, "popularity", settings={"data.k_core": 2})
+    with pytest.raises(ConfigError, match="prepared already"):
+        seqrec.load_data(data.folder, k_core=2)
+    with pytest.raises(ConfigError, match="name the data as the first argument"):
+        seqrec.train(data, "popularity", settings={"data.source": "ml-1m"})
+
+
+def test_columns_of_a_known_data_set_are_refused() -> None:
+    with pytest.raises(ConfigError, match="knows its columns; user are for tables"):
+        seqrec.load_data("ml-1m", user="uid")
+
+
+def test_a_run_on_a_prepared_folder_records_how_it_was_prepared(small_log: Path, tmp_path: Path) -> None:
+    data = seqrec.load_data(small_log, k_core=3, **COLUMNS)
+    run = seqrec.train(data.folder, "popularity", out=tmp_path / "run", device="cpu")
+    assert run.config.data.k_core == 3
+    assert run.config.data.source == str(small_log)
+    assert "log, 3-core" in run.results["test"]["protocol"]
+
+
+def test_random_weights_are_not_judged(small_log: Path) -> None:
+    data = seqrec.load_data(small_log, **COLUMNS)
+    with pytest.raises(ConfigError, match="sasrec has to be trained"):
+        seqrec.evaluate("sasrec", data)
+
+
+def test_a_run_brings_its_own_data_and_takes_other_settings(small_log: Path, tmp_path: Path) -> None:
+    data = seqrec.load_data(small_log, **COLUMNS)
+    run = seqrec.train(data, "markov", out=tmp_path / "run", device="cpu")
+    with pytest.raises(ConfigError, match="leave `data` out"):
+        seqrec.evaluate(run, data)
+    assert "seen items not left out" in seqrec.evaluate(run, settings={"filter_seen": False}).protocol
+    with pytest.raises(ConfigError, match="choose validation or test"):
+        seqrec.evaluate(run, part="valid")
+
+
+def test_a_seed_is_a_setting_too(small_log: Path, tmp_path: Path) -> None:
+    settings = {"seed": 7}
+    run = seqrec.train(small_log, "popularity", settings=settings, out=tmp_path / "run", device="cpu", **COLUMNS)
+    assert run.config.seed == 7
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there(device: str, small_log: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--device {device}"):
+        seqrec.evaluate("markov", seqrec.load_data(small_log, **COLUMNS), device=device)

@@ -89,3 +89,14 @@ def test_scores_that_are_not_finite_are_refused_by_case_and_item(bad: float) -> 
 @given(st.lists(VALUES, min_size=1, max_size=9))
 def test_finite_scores_pass(scores: list[float]) -> None:
     require_finite(torch.tensor([scores]), "Oracle")
+
+
+@given(tables())
+def test_ties_stand_in_the_order_of_items(table: tuple[list[list[float]], list[set[int]]]) -> None:
+    scores, left_out = table
+    items, _ = top_items(excluded(scores, left_out), 12)
+    for row, found in enumerate(items.tolist()):
+        values = torch.tensor(scores[row]).tolist()
+        kept = [item for item in range(1, len(values) + 1) if item not in left_out[row]]
+        expected = sorted(kept, key=lambda item: (-values[item - 1], item))
+        assert [item for item in found if item] == expected

@@ -164,7 +164,7 @@ def test_any_tracker_is_told_everything_in_order(small_log: Path, tmp_path: Path
     assert tracker.told[0][1]["device"] == "CPU"
     progress = tracker.told[-3][1]
     assert (progress.epoch, progress.epochs, progress.step, progress.steps) == (2, 2, 3, 3)
-    assert progress.seconds_left == 0
+    assert 0 <= progress.seconds_left < 1  # nothing but the last evaluation
     assert json.loads(json.dumps(tracker.told[-2][1])) == run.folder.epochs()[1]
     assert tracker.told[-1][1]["metrics"]["ndcg@10"] == run.metrics["ndcg@10"]
     assert tracker.told[-1][1]["hyperparameters"]["model.embedding_dim"] == 16

@@ -16,17 +16,16 @@ Source = Annotated[str, typer.Argument(help="A data set, a table, or a folder of
 @app.command("list")
 def list_sources(as_json: options.Json = False) -> None:
     """The data sets that have a name, and whether they are here."""
-    from rich.table import Table
-
-    from seqrec.cli.show import console, print_json
+    from seqrec.cli.show import console, new_table, print_json
     from seqrec.data.download import cache_folder
+    from seqrec.data.load import raw_files
     from seqrec.data.sources import SOURCES
 
-    rows = [{"name": name, "here": (cache_folder() / "raw" / name).is_dir()} for name in SOURCES]
+    rows = [{"name": name, "here": bool(raw_files(name))} for name in SOURCES]
     if as_json:
         print_json(rows)
         return
-    table = Table("data set", "here", title=f"Cache: {cache_folder()}", title_justify="left")
+    table = new_table("data set", "here", title=f"Cache: {cache_folder()}")
     for row in rows:
         table.add_row(str(row["name"]), "yes" if row["here"] else "fetched when needed, or: seqrec data add")
     console().print(table)
@@ -43,9 +42,11 @@ def add(
 
     from seqrec.cli.show import console, print_json
     from seqrec.data.download import cache_folder
-    from seqrec.data.sources.movielens import add as add_file
+    from seqrec.data.sources import SOURCES
+    from seqrec.registry import resolve
 
-    added = add_file(name, path, cache_folder())
+    adds = {known: f"{target.partition(':')[0]}:add" for known, target in SOURCES.items()}
+    added = resolve("data set", name, adds)(name, path, cache_folder())
     if as_json:
         print_json({**asdict(added), "path": str(added.path)})
         return

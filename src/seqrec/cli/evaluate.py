@@ -14,6 +14,7 @@ def evaluate(
     what: Annotated[str, typer.Argument(help="A run folder, or a model fitted without training, such as markov.")],
     data: Annotated[str | None, typer.Argument(help="Data set or table; a run brings its own.")] = None,
     part: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    settings: options.Set = None,
     device: options.Device = "auto",
     user: options.User = None,
     item: options.Item = None,
@@ -24,19 +25,16 @@ def evaluate(
     """Rank every case against the whole catalogue and print every measure."""
     from seqrec.cli.show import all_metrics_table, breakdown_table, console, print_json
     from seqrec.data.load import load_data
-    from seqrec.errors import ConfigError
     from seqrec.experiments import door
     from seqrec.experiments.run import Run
-    from seqrec.models.build import parse_model
 
-    if part not in ("validation", "test"):
-        raise ConfigError(f"--part {part}: choose validation or test.")
+    asked = {key.removeprefix("evaluation."): value for key, value in options.changes(settings).items()}
     if Path(what).exists():
-        found = door.evaluate(Run(what), part=part, device=device)
+        found = door.evaluate(Run(what), data, part, device, asked)
     else:
-        parse_model({"name": what})  # a misspelt run is not worth a download
+        door.untrained(what)  # a misspelt name is not worth a download
         prepared = load_data(data or "ml-100k", **options.columns(user, item, time, time_unit))
-        found = door.evaluate(what, prepared, part, device)
+        found = door.evaluate(what, prepared, part, device, asked)
     if as_json:
         print_json(found.summary())
         return

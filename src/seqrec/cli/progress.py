@@ -22,7 +22,9 @@ class LiveProgress:
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]} · {task.fields[speed]} tokens/s · {task.fields[left]} left at most"),
+            TextColumn(
+                "loss {task.fields[loss]} · {task.fields[speed]} tokens/s · {task.fields[left]} left for all epochs"
+            ),
             TextColumn("{task.fields[metric]}"),
             console=console,
             transient=True,
@@ -57,7 +59,7 @@ class LiveProgress:
             speed = record["speed"]
             self._console.print(
                 f"epoch {record['epoch']:>3}  loss {record['train']['loss']:.3f}  {self._last}  "
-                f"{speed['tokens_per_second']:,.0f} tokens/s  {self._left} left at most"
+                f"{speed['tokens_per_second']:,.0f} tokens/s  {self._left} left for all epochs"
             )
 
     def ended(self, facts: Mapping[str, Any]) -> None:

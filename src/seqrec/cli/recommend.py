@@ -19,16 +19,14 @@ def recommend(
     as_json: options.Json = False,
 ) -> None:
     """Recommend for any history, also of somebody who was never in the data."""
-    from rich.table import Table
-
-    from seqrec.cli.show import console, print_json
+    from seqrec.cli.show import console, new_table, print_json
     from seqrec.recommendation.recommender import Recommender
 
     found = Recommender.load(run, device).recommend(history, k)
     if as_json:
         print_json([asdict(item) for item in found])
         return
-    table = Table("", "title", "year", "categories", "score", "probability")
+    table = new_table("", "title", "year", "categories", "score", "probability")
     for place, item in enumerate(found, 1):
         probability = "" if item.probability is None else f"{item.probability:.2%}"
         year = "" if item.year is None else str(item.year)

@@ -18,9 +18,7 @@ def list_runs(
     as_json: options.Json = False,
 ) -> None:
     """Every run in a folder, newest last."""
-    from rich.table import Table
-
-    from seqrec.cli.show import console, print_json
+    from seqrec.cli.show import console, new_table, print_json
     from seqrec.errors import SeqrecError
     from seqrec.run_folder import RunFolder
 
@@ -38,6 +36,7 @@ def list_runs(
                 "data": config["data"]["source"],
                 "model": config["model"]["name"],
                 "seed": config["seed"],
+                "seen items": "left out" if config["evaluation"]["filter_seen"] else "ranked",
                 "epochs": len(run.epochs()),
                 "validation ndcg@10": results and results["validation"]["metrics"]["ndcg@10"],
                 "test ndcg@10": results and results["test"]["metrics"]["ndcg@10"],
@@ -49,7 +48,7 @@ def list_runs(
     if not rows:
         console().print(f"No runs in {folder}. Make one: seqrec train ml-100k xlstm --preset quick")
         return
-    table = Table(*rows[0])
+    table = new_table(*rows[0])
     for row in rows:
         table.add_row(
             *("unfinished" if x is None else f"{x:.4f}" if isinstance(x, float) else str(x) for x in row.values())

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +25,8 @@ TITLES = {
     "gini": "Gini",
     "mean_popularity": "Pop.",
 }
+#: With one target per case these equal recall and MRR, and are printed once.
+EQUAL_TO_OTHERS = ("hit_rate", "map")
 #: What the short titles leave out.
 LEGEND = (
     "With one target Recall is also the hit rate, and MRR the MAP. Coverage: share of the catalogue shown. "
@@ -43,6 +46,12 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def new_table(*headers: str, **options: Any) -> Table:
+    """An empty table; in plain characters where nobody looks at a terminal."""
+    style = box.HEAVY_HEAD if sys.stdout.isatty() else box.ASCII2
+    return Table(*headers, box=style, title_justify="left", **options)
+
+
 def summary(facts: Mapping[str, Any]) -> Table:
     """The data set in one table."""
     length = facts["length"]
@@ -58,7 +67,7 @@ def summary(facts: Mapping[str, Any]) -> Table:
         f"(file order decides), {facts['repeated_targets']:.1%} repeated",
         "target hash": facts["test_targets"][:16],
     }
-    table = Table(title=f"Data: {facts['name']}", show_header=False, title_justify="left")
+    table = new_table(title=f"Data: {facts['name']}", show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)
     return table
@@ -66,7 +75,7 @@ def summary(facts: Mapping[str, Any]) -> Table:
 
 def metrics_table(rows: Sequence[tuple[str, Mapping[str, float], float | None]], protocol: str, title: str) -> Table:
     """One line per model: (name, test measures, validation NDCG@10 or None)."""
-    table = Table(title=title, caption=f"Protocol: {protocol}. {LEGEND}", title_justify="left", caption_justify="left")
+    table = new_table(title=title, caption=f"Protocol: {protocol}. {LEGEND}", caption_justify="left")
     table.add_column("model")
     for column in COLUMNS:
         name, _, k = column.partition("@")
@@ -82,20 +91,20 @@ def all_metrics_table(metrics: Mapping[str, float], title: str) -> Table:
     """Every measure at every cut-off."""
     names = list(dict.fromkeys(name.partition("@")[0] for name in metrics))
     ks = list(dict.fromkeys(name.partition("@")[2] for name in metrics))
-    table = Table(title=title, title_justify="left")
+    table = new_table(title=title)
     table.add_column("measure")
     for k in ks:
         table.add_column(f"@{k}", justify="right")
     for name in names:
-        if name in TITLES:
-            table.add_row(TITLES[name], *(_number(metrics[f"{name}@{k}"]) for k in ks))
+        if name not in EQUAL_TO_OTHERS:
+            table.add_row(TITLES.get(name, name), *(_number(metrics[f"{name}@{k}"]) for k in ks))
     return table
 
 
 def breakdown_table(groups: Mapping[str, Mapping[str, float]], title: str) -> Table:
     """Accuracy and shares by popularity of the target or length of the history."""
     columns = list(dict.fromkeys(column for group in groups.values() for column in group))
-    table = Table(title=title, title_justify="left")
+    table = new_table(title=title)
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
@@ -107,7 +116,7 @@ def breakdown_table(groups: Mapping[str, Mapping[str, float]], title: str) -> Ta
 def example(found: Example) -> list[Table | Text]:
     """One sample user: history, recommendations, and whether the next item was hit."""
     seen = Text(f"User {found.user} last saw: " + " · ".join(found.seen))
-    table = Table(title_justify="left")
+    table = new_table()
     for name, justify in (
         ("", "right"),
         ("recommended", "left"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/... when not given.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted run; nothing else is needed.")] = None,
     baselines: Annotated[str, typer.Option(help="Models to set beside it, or none.")] = "popularity,markov",
-    examples: Annotated[int, typer.Option(help="How many sample users to show.")] = 3,
+    examples: Annotated[int, typer.Option(min=0, help="How many sample users to show.")] = 3,
     device: options.Device = "auto",
     user: options.User = None,
     item: options.Item = None,
@@ -39,30 +40,30 @@ def train(
 ) -> None:
     """Train a model, choose the epoch on validation, score the test once, and show recommendations."""
     from seqrec.cli.show import console, print_json, summary
-    from seqrec.data.load import load_data
-    from seqrec.experiments.config import RunConfig, settings_for
-    from seqrec.experiments.door import SEEDS, default_folder, run_data
+    from seqrec.experiments.door import SEEDS, default_folder, prepare_run, run_data, untrained
     from seqrec.experiments.run import Run
+    from seqrec.experiments.seeds import over_seeds
 
     screen = console(stderr=as_json)
+    names = [untrained(name.strip()) for name in baselines.split(",") if name.strip() not in ("", "none")]
     if resume is not None:
         configs = [Run(resume).config]
         prepared, out = run_data(Run(resume)), resume
     else:
         columns = options.columns(user, item, time, time_unit)
         changes = options.changes(settings) | {f"data.{name}": value for name, value in columns.items()}
-        values = settings_for(data, model, preset, changes)
-        chosen = list(SEEDS) if seeds else seed or [values.get("seed", 42)]
-        configs = [RunConfig.from_dict({**values, "seed": number}) for number in chosen]
-        if out is not None and len(configs) > 1:
+        if out is not None and (seeds or len(seed or []) > 1):
             raise ConfigError("--out names one folder; leave it out when there are several seeds.")
-        prepared = load_data(data, report=screen.print, **configs[0].data.model_dump(exclude={"source"}))
+        config, prepared = prepare_run(data, model, preset, changes, screen.print)
+        configs = [replace(config, seed=number) for number in (SEEDS if seeds else seed or [config.seed])]
     screen.print(summary(prepared.facts))
     runs = [_fit(screen, config, prepared, out or default_folder(config), device) for config in configs]
-    beside = _baselines(baselines, prepared, runs[0])
+    beside = [_beside(name, prepared, runs[0]) for name in names if name != runs[0].config.model_name]
     _report(screen, runs, beside, prepared, examples)
     if as_json:
-        print_json([{"run": str(run.path), "seed": run.config.seed, **run.results} for run in runs])
+        over = {metric: asdict(over_seeds(runs, metric)) for metric in runs[0].metrics}
+        each = [{"run": str(run.path), "seed": run.config.seed, **run.results} for run in runs]
+        print_json({"runs": each, "over_seeds": over})
 
 
 def _fit(screen: Console, config: Any, data: PreparedData, out: Path, device: str) -> Run:
@@ -77,17 +78,13 @@ def _fit(screen: Console, config: Any, data: PreparedData, out: Path, device: st
         progress.close()
 
 
-def _baselines(names: str, data: PreparedData, run: Run) -> list[tuple[str, Any, float]]:
+def _beside(name: str, data: PreparedData, run: Run) -> tuple[str, Any, float]:
     from seqrec.evaluation.evaluator import Evaluator
     from seqrec.experiments.door import fitted
 
-    evaluator = Evaluator(data, run.config.evaluation)
-    rows = []
-    for name in [name.strip() for name in names.split(",") if name.strip() not in ("", "none", run.config.model_name)]:
-        scorer = fitted(name, data)
-        validation = evaluator.evaluate(scorer, "validation").metrics["ndcg@10"]
-        rows.append((name, evaluator.evaluate(scorer, "test").metrics, validation))
-    return rows
+    scorer, evaluator = fitted(name, data), Evaluator(data, run.config.evaluation)
+    validation = evaluator.evaluate(scorer, "validation").metrics["ndcg@10"]
+    return name, evaluator.evaluate(scorer, "test").metrics, validation
 
 
 def _report(screen: Console, runs: list[Run], beside: list[Any], data: PreparedData, users: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seqrec.data.config import DataConfig
 from seqrec.data.prepared import PreparedData
 from seqrec.data.sources import SOURCES
-from seqrec.errors import DataError, unknown_name
+from seqrec.errors import ConfigError, DataError, unknown_name
 from seqrec.registry import resolve
 
 if TYPE_CHECKING:
@@ -45,9 +45,14 @@ def load_data(source: Any = "ml-100k", *, report: Report = lambda line: None, **
 def prepare_source(config: DataConfig, report: Report = lambda line: None) -> PreparedData:
     """As `load_data`, for what can be named in a configuration."""
     path = Path(config.source)
+    given = sorted(config.model_fields_set - {"source"})
     if (path / "facts.json").is_file():
+        if given:
+            raise ConfigError(f"{path} is prepared already; {', '.join(given)} cannot be changed. Name the log itself.")
         return PreparedData.load(path)
     if _is_named(config.source):
+        if columns := sorted(set(given) - {"k_core"}):
+            raise ConfigError(f"{config.source} knows its columns; {', '.join(columns)} are for tables.")
         return _prepare_named(config, report)
     if not path.exists():
         raise unknown_name("data set or file", config.source, SOURCES)
@@ -77,6 +82,8 @@ def read_source(config: DataConfig, report: Report = lambda line: None) -> Inter
         from seqrec.data.sources.recbole import read_recbole
 
         given = {name: value for name, value in _columns(config).items() if value is not None}
+        if config.time_unit == "order" and config.time is None:
+            given["time"] = None  # the order of the file, as in a table
         return read_recbole(path, **given)
     from seqrec.data.sources.table import read_table
 
@@ -107,6 +114,13 @@ def _columns(config: DataConfig) -> dict[str, Any]:
     return config.model_dump(include={"user", "item", "time", "value", "time_unit"})
 
 
+def raw_files(name: str) -> list[Path]:
+    """What the cache holds of a named data set, before anything is prepared."""
+    from seqrec.data.download import cache_folder
+
+    return _files(cache_folder() / "raw" / name)
+
+
 def _files(path: Path) -> list[Path]:
     """Files under `path`, without hidden ones and unfinished downloads."""
     files = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
@@ -116,7 +130,7 @@ def _files(path: Path) -> list[Path]:
 def _signature(path: Path) -> str:
     """Changes when a file under `path` does: names, sizes and times of modification."""
     digest = hashlib.sha256(str(path.resolve()).encode())
-    for file in _files(path) if path.is_dir() else [path]:
+    for file in _files(path) if path.is_dir() else sorted(path.parent.glob(f"{path.stem}.*")):
         state = file.stat()
         digest.update(f"{file.name}\t{state.st_size}\t{state.st_mtime_ns}\n".encode())
     return digest.hexdigest()

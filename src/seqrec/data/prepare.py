@@ -33,6 +33,11 @@ def prepare(interactions: Interactions, config: DataConfig, folder: Path) -> Pre
     """
     user_codes, user_ids = interactions.codes("user")
     item_codes, item_ids = interactions.codes("item")
+    if len(user_ids) < 2:
+        raise DataError(
+            f"{interactions.name}: all events belong to one user ({user_ids[0]!r}); there is nobody to learn from. "
+            "Is --user the right column?"
+        )
     kept = k_core(user_codes, item_codes, config.k_core)
     if not kept.any():
         raise DataError(
@@ -52,11 +57,6 @@ def prepare(interactions: Interactions, config: DataConfig, folder: Path) -> Pre
         num_items=len(item_ids),
         times=times[order],
     )
-    if len(sequences) < 2:
-        raise DataError(
-            f"{interactions.name}: all events belong to one user ({user_ids[0]!r}); there is nobody to learn from. "
-            "Is --user the right column?"
-        )
     split = leave_one_out(sequences)
     if len(split.test) == 0:
         longest = int(sequences.lengths.max())
@@ -98,6 +98,7 @@ def _facts(interactions: Interactions, config: DataConfig, sequences: Sequences,
         "format": FORMAT_VERSION,
         "name": interactions.name,
         "fingerprint": interactions.fingerprint(),
+        "config": config.model_dump(),
         "k_core": config.k_core,
         "source_events": len(interactions),
         "users": len(sequences),

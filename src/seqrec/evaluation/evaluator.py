@@ -14,6 +14,7 @@ from seqrec.config import Config
 from seqrec.data.batches import Batch, BatchMaker
 from seqrec.data.prepared import PreparedData
 from seqrec.data.sequences import Cases, Ints, Sequences
+from seqrec.errors import ConfigError
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.kernels.ranking import exclude, require_finite, target_ranks, top_items
 from seqrec.models.base import Scorer, SequenceModel
@@ -56,7 +57,9 @@ class Evaluator:
     def protocol(self) -> str:
         """One line that says how the numbers are measured."""
         seen = "items of the whole earlier history left out" if self.config.filter_seen else "seen items not left out"
-        return f"leave-one-out in time, every item of the catalogue ranked, {seen}, ties count against the model"
+        facts = self.data.facts
+        log = f"{facts['name']}, {facts['k_core']}-core, " if "k_core" in facts else ""
+        return f"{log}leave-one-out in time, every item of the catalogue ranked, {seen}, ties count against the model"
 
     @torch.inference_mode()
     def evaluate(self, scorer: Scorer, part: str) -> Evaluation:
@@ -67,7 +70,10 @@ class Evaluator:
 
         Raises:
             ScoreError: a score is NaN or infinite.
+            ConfigError: there is no such part.
         """
+        if part not in ("validation", "test"):
+            raise ConfigError(f"part {part!r}: choose validation or test.")
         cases = self.data.cases(part)
         lengths = cases.positions - self.data.sequences.starts[cases.users]
         order = np.argsort(lengths, kind="stable")

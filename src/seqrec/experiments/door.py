@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from seqrec.data.load import load_data, prepare_source
+from torch import nn
+
+from seqrec.data.config import DataConfig
+from seqrec.data.load import Report, load_data, prepare_source
 from seqrec.data.prepared import PreparedData
-from seqrec.errors import DataError, UnknownNameError
+from seqrec.errors import ConfigError, DataError, UnknownNameError
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
 from seqrec.experiments.config import RunConfig, settings_for
 from seqrec.experiments.environment import choose_device
-from seqrec.experiments.fit import fit
+from seqrec.experiments.fit import fit, require_same_data
 from seqrec.experiments.run import Run
-from seqrec.models.base import Scorer
-from seqrec.models.build import build_model
+from seqrec.models.base import Scorer, SequenceModel
+from seqrec.models.build import build_model, parse_model
 from seqrec.training.tracking import Tracker
 
 #: Seeds of a repeated run, unless others are asked for.
@@ -31,7 +35,7 @@ def train(
     *,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    seed: int = 42,
+    seed: int | None = None,
     out: Path | str | None = None,
     device: str = "auto",
     trackers: Sequence[Tracker] = (),
@@ -44,7 +48,7 @@ def train(
         model: a registered name, `my_package.my_module:MyModel`, or a model class.
         preset: a variant of the shipped settings, such as `quick`.
         settings: single settings by dotted key, such as `{"model.embedding_dim": 64}`.
-        seed: of weights, order and dropout.
+        seed: of weights, order and dropout; 42 where `settings` do not say.
         out: the run's folder; `runs/<data>-<model>-<seed>-<time>` when None.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         columns: as in `load_data`, for tables: `user`, `item`, `time`, `value`, `time_unit`.
@@ -52,39 +56,78 @@ def train(
     Returns:
         The finished run.
     """
-    changes = dict(settings or {})
-    for key, value in columns.items():
-        changes[f"data.{key}"] = value
+    changes = {**(settings or {}), **{f"data.{key}": value for key, value in columns.items()}}
     name = model if isinstance(model, str) else f"{model.__module__}:{model.__qualname__}"
-    source = source_name(data)
-    config = RunConfig.from_dict({**settings_for(source, name, preset, changes), "seed": seed})
+    config, prepared = prepare_run(data, name, preset, changes | ({} if seed is None else {"seed": seed}))
+    return fit(config, prepared, Path(out) if out else default_folder(config), trackers, device)
+
+
+def prepare_run(
+    data: Any, model: str, preset: str | None, changes: Mapping[str, Any], report: Report = lambda line: None
+) -> tuple[RunConfig, PreparedData]:
+    """The validated settings of a run, and its data. Settings are checked before any data is read.
+
+    Raises:
+        ConfigError: a setting is wrong, or is one of data that are prepared already.
+    """
+    if "data.source" in changes:
+        raise ConfigError("data.source: name the data as the first argument instead.")
+    config = RunConfig.from_dict(settings_for(source_name(data), model, preset, changes))
+    asked = config.data.model_dump(include=config.data.model_fields_set - {"source"})
     if not isinstance(data, PreparedData):
-        data = load_data(data, **config.data.model_dump(exclude={"source"}))
-    return fit(config, data, Path(out) if out else default_folder(config), trackers, device)
+        data = load_data(data, report=report, **asked)
+    elif asked:
+        raise ConfigError(f"These data are prepared already; give {', '.join(asked)} to load_data instead.")
+    return replace(config, data=DataConfig.parse(data.facts["config"], "data.")), data
 
 
-def evaluate(scorer: Scorer | Run | str, data: Any = None, part: str = "test", device: str = "auto") -> Evaluation:
+def evaluate(
+    scorer: Scorer | Run | str,
+    data: Any = None,
+    part: str = "test",
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+) -> Evaluation:
     """Judge a scorer, a registered baseline or a run under the one protocol.
 
     Args:
-        scorer: an object that scores, the name of a model that is fitted here without training
-            (`popularity`, `markov`), or a run.
-        data: what `load_data` takes or returned; not needed for a run.
+        scorer: an object that scores, the name of a model that needs no training (`popularity`, `markov`), or a run.
+        data: what `load_data` takes or returned. A run brings its own.
         part: `validation` or `test`.
+        settings: fields of `EvaluationConfig`, such as `{"filter_seen": False}`; otherwise the defaults or the run's.
+
+    Raises:
+        ConfigError: no such part or setting, data for a run, or the name of a model that has to be trained.
     """
     where = choose_device(device)
     if isinstance(scorer, Run):
-        prepared, protocol = run_data(scorer), scorer.config.evaluation
+        if data is not None:
+            raise ConfigError("A run is judged on the data it was made on; leave `data` out.")
+        prepared, base = run_data(scorer), scorer.config.evaluation.model_dump()
         model: Scorer = scorer.recommender(str(where)).scorer
     else:
-        prepared, protocol = data if isinstance(data, PreparedData) else load_data(data), EvaluationConfig()
+        prepared, base = data if isinstance(data, PreparedData) else load_data(data), {}
         model = scorer if isinstance(scorer, Scorer) else fitted(scorer, prepared)
+        if isinstance(model, nn.Module):
+            model.to(where)
+    protocol = EvaluationConfig.parse({**base, **(settings or {})}, "evaluation.")
     return Evaluator(prepared, protocol, where).evaluate(model, part)
 
 
 def fitted(name: str, data: PreparedData) -> Scorer:
-    """A registered model with default settings, fitted on the training part; a sequence model stays untrained."""
-    return build_model({"name": name}, data.sequences.num_items).fit(data.train)
+    """A registered model with default settings, fitted on the training part.
+
+    Raises:
+        ConfigError: the model is trained by gradient: fitting alone would leave it random.
+    """
+    return build_model({"name": untrained(name)}, data.sequences.num_items).fit(data.train)
+
+
+def untrained(name: str) -> str:
+    """The name, if it is that of a model that needs no training; see `fitted`."""
+    if issubclass(parse_model({"name": name})[0], SequenceModel):
+        raise ConfigError(f"{name} has to be trained before it is judged: seqrec train DATA {name}")
+    return name
 
 
 def run_data(run: Run) -> PreparedData:
@@ -102,13 +145,14 @@ def run_data(run: Run) -> PreparedData:
         raise DataError(
             f"The data of {run.path} is gone: {folder}; and its source, {source}, is not there either."
         ) from error
-    if data.facts["test_targets"] != kept["test_targets"]:
-        raise DataError(f"{run.path} was judged on other targets than {data.folder} asks. Was the source changed?")
+    require_same_data(kept, data)
     return data
 
 
 def source_name(data: Any) -> str:
     """How a configuration names the data: the data set, the path, or `frame`."""
+    if isinstance(data, (str, Path)) and (Path(data) / "facts.json").is_file():
+        data = PreparedData.load(Path(data))
     if isinstance(data, PreparedData):
         return data.name
     return str(data) if isinstance(data, (str, Path)) else "frame"

@@ -9,14 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from seqrec.errors import ConfigError
 from seqrec.version import VERSION
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The named device; `auto` is the first GPU where there is one."""
+    """The named device; `auto` is the first GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name}: choose auto, cpu, cuda or cuda:NUMBER.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: this torch sees {torch.cuda.device_count()} GPUs. See `seqrec doctor`.")
+    return device
 
 
 def environment(device: torch.device) -> dict[str, Any]:

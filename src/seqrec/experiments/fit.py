@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from seqrec.data.prepared import PreparedData
+from seqrec.errors import DataError
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.experiments.config import RunConfig
@@ -55,8 +55,9 @@ def _fit(config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tr
     torch.manual_seed(config.seed)
     scorer = build_model(config.to_dict()["model"], data.sequences.num_items)
     evaluator = Evaluator(data, config.evaluation, where)
-    if isinstance(scorer, SequenceModel) and (tensorboard := tensorboard_if_installed(folder.tensorboard)):
-        trackers = [*trackers, tensorboard]
+    if isinstance(scorer, SequenceModel):
+        tensorboard = tensorboard_if_installed(folder.tensorboard)
+        trackers = [*trackers, tensorboard] if tensorboard else trackers
     facts = _train(scorer, config, evaluator, folder, trackers)
     results: dict[str, Any] = {"training": facts}
     for part in ("validation", "test"):
@@ -73,12 +74,27 @@ def _fit(config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tr
 def _open(config: RunConfig, data: PreparedData, out: Path, device: torch.device) -> RunFolder:
     folder = RunFolder(out)
     if (out / "run.json").exists() and folder.results() is None and folder.facts()["config"] == config.to_dict():
-        return folder
-    folder = RunFolder.create(
-        out, config.to_dict(), environment(device), {**data.facts, "folder": str(data.folder.resolve())}
-    )
-    shutil.copyfile(data.folder / "items.json", folder.items)
+        require_same_data(folder.facts()["data"], data)
+    else:
+        facts = {**data.facts, "folder": str(data.folder.resolve())}
+        folder = RunFolder.create(out, config.to_dict(), environment(device), facts)
+    if not folder.items.exists():
+        data.catalogue.save(folder.items)
     return folder
+
+
+def require_same_data(kept: Mapping[str, Any], data: PreparedData) -> None:
+    """Refuse data that are not those of the facts that a run keeps.
+
+    Raises:
+        DataError: the log, how it was prepared, or the test targets differ.
+    """
+    for fact in ("fingerprint", "config", "test_targets"):
+        if data.facts[fact] != kept[fact]:
+            raise DataError(
+                f"The run was made on other data: the {fact.replace('_', ' ')} of {data.folder} differs. "
+                "Was the source changed? Train again, into another folder."
+            )
 
 
 def _train(
@@ -90,13 +106,15 @@ def _train(
         save_checkpoint(folder.best, scorer.state_dict())
         return {"seconds": time.monotonic() - began, "parameters": 0, "epochs": 0}
     loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
-    end = Trainer(scorer, loss, evaluator, config.training, folder, config.seed, trackers).train()
+    trainer = Trainer(scorer, loss, evaluator, config.training, folder, config.seed, trackers)
+    end = trainer.train()
     load_weights(scorer, folder.best, evaluator.device)
     epochs = folder.epochs()
     return {
         "seconds": sum(epoch["speed"]["seconds"] + epoch["speed"].get("evaluation_seconds", 0) for epoch in epochs),
         "epochs": end.epoch,
         "best_epoch": end.best_epoch,
+        "batch_size": trainer.batch_size,
         "parameters": sum(parameter.numel() for parameter in scorer.parameters()),
     }
 

@@ -42,11 +42,23 @@ def target_ranks(scores_BN: Tensor, targets_B: Tensor) -> Tensor:
 
 
 def top_items(scores_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Items (B, k) int64 and their scores (B, k), best first; item 0 stands where nothing is left to show."""
-    scores, columns = scores_BN.topk(min(k, scores_BN.shape[1]), dim=1)
+    """Items (B, k) int64 and their scores (B, k), best first; item 0 stands where nothing is left to show.
+
+    Of items with equal scores the one with the smaller number stands first, on every device.
+    """
+    k_here = min(k, scores_BN.shape[1])
+    columns = _order_keys(scores_BN).topk(k_here, dim=1).indices
+    scores = scores_BN.gather(1, columns)
     items = torch.where(scores > -torch.inf, columns + 1, 0)
-    missing = k - items.shape[1]
+    missing = k - k_here
     if missing > 0:
         items = torch.nn.functional.pad(items, (0, missing))
         scores = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf)
     return items, scores
+
+
+def _order_keys(scores_BN: Tensor) -> Tensor:
+    """Integers (B, N) in the order of the scores in float32, ties by column: topk alone breaks ties as it likes."""
+    bits = (scores_BN.float() + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal to 0.0
+    ascending = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    return ascending * 2**31 - torch.arange(scores_BN.shape[1], device=scores_BN.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,11 +31,17 @@ class GPUMonitor:
             return None
 
     def read(self) -> dict[str, float]:
-        """Utilisation in percent, memory in MiB, temperature in degrees Celsius, power in watts."""
+        """Utilisation in percent, memory in MiB, temperature in degrees Celsius, power in watts; what a card
+        does not tell (some virtual ones are silent about power) is left out."""
         nvml, handle = self._library, self._handle
-        return {
-            "utilisation_percent": float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            "memory_mib": nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20,
-            "temperature_c": float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-            "power_w": nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
+        sensors: dict[str, Callable[[], float]] = {
+            "utilisation_percent": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+            "memory_mib": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20,
+            "temperature_c": lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
+            "power_w": lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
         }
+        readings = {}
+        for name, sensor in sensors.items():
+            with contextlib.suppress(Exception):  # NVML's own exception tree
+                readings[name] = sensor()
+        return readings

