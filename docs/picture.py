@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from seqrec.cli.show import example, metrics_table, summary
+from seqrec.cli.show import against_yardstick, example, metrics_table, summary
 from seqrec.experiments.door import evaluate, run_data
 from seqrec.experiments.run import Run
 from seqrec.recommendation.showcase import examples
@@ -25,7 +25,8 @@ facts = summary(run.facts["data"])
 facts.box = box.HEAVY_HEAD
 screen.print(facts)
 title = f"Test, {data.name}, {len(data.cases('test')):,} cases, scored once"
-table = metrics_table(rows, run.results["test"]["protocol"], title)
+remark = against_yardstick(data.facts, rows[0][0], rows[0][1]["ndcg@10"])
+table = metrics_table(rows, run.results["test"]["protocol"], title, remark)
 table.box = box.HEAVY_HEAD
 screen.print(table)
 for found in examples(run.recommender(), data, users=1):

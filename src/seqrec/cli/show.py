@@ -25,6 +25,8 @@ TITLES = {
     "gini": "Gini",
     "mean_popularity": "Pop.",
 }
+#: A strong classical baseline by data set and k-core: its name and its test NDCG@10 under this very protocol.
+YARDSTICKS = {("ml-100k", 5): ("EASE with recency decay", 0.1017)}
 #: With one target per case these equal recall and MRR, and are printed once.
 EQUAL_TO_OTHERS = ("hit_rate", "map")
 #: What the short titles leave out.
@@ -73,9 +75,11 @@ def summary(facts: Mapping[str, Any]) -> Table:
     return table
 
 
-def metrics_table(rows: Sequence[tuple[str, Mapping[str, float], float | None]], protocol: str, title: str) -> Table:
+def metrics_table(
+    rows: Sequence[tuple[str, Mapping[str, float], float | None]], protocol: str, title: str, remark: str = ""
+) -> Table:
     """One line per model: (name, test measures, validation NDCG@10 or None)."""
-    table = new_table(title=title, caption=f"Protocol: {protocol}. {LEGEND}", caption_justify="left")
+    table = new_table(title=title, caption=f"Protocol: {protocol}. {LEGEND}{remark}", caption_justify="left")
     table.add_column("model")
     for column in COLUMNS:
         name, _, k = column.partition("@")
@@ -85,6 +89,15 @@ def metrics_table(rows: Sequence[tuple[str, Mapping[str, float], float | None]],
         cells = [_number(metrics[column]) for column in COLUMNS]
         table.add_row(name, *cells, "" if validation is None else _number(validation))
     return table
+
+
+def against_yardstick(facts: Mapping[str, Any], model: str, ndcg: float) -> str:
+    """How far a model is above or below the known baseline of its data set; empty where there is none."""
+    if (facts["name"], facts["k_core"]) not in YARDSTICKS:
+        return ""
+    name, value = YARDSTICKS[facts["name"], facts["k_core"]]
+    side = "above" if ndcg >= value else "below"
+    return f" {name} has NDCG@10 {value:.4f} here: {model} is {abs(ndcg - value):.4f} {side} it."
 
 
 def all_metrics_table(metrics: Mapping[str, float], title: str) -> Table:

@@ -88,13 +88,15 @@ def _beside(name: str, data: PreparedData, run: Run) -> tuple[str, Any, float]:
 
 
 def _report(screen: Console, runs: list[Run], beside: list[Any], data: PreparedData, users: int) -> None:
-    from seqrec.cli.show import example, metrics_table
+    from seqrec.cli.show import against_yardstick, example, metrics_table
     from seqrec.experiments.seeds import over_seeds
     from seqrec.recommendation.showcase import examples
 
     rows = [(_name(run, runs), run.metrics, run.validation["ndcg@10"]) for run in runs] + beside
     protocol = runs[0].results["test"]["protocol"]
-    screen.print(metrics_table(rows, protocol, f"Test, {data.name}, {len(data.cases('test')):,} cases, scored once"))
+    yardstick = against_yardstick(data.facts, rows[0][0], rows[0][1]["ndcg@10"])
+    title = f"Test, {data.name}, {len(data.cases('test')):,} cases, scored once"
+    screen.print(metrics_table(rows, protocol, title, yardstick))
     if len(runs) > 1:
         for metric in ("ndcg@10", "recall@10", "mrr@10"):
             screen.print(f"{metric} over {len(runs)} seeds: {over_seeds(runs, metric)}")
