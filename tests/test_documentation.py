@@ -79,6 +79,7 @@ def test_the_two_commands_of_the_readme(workplace: Path) -> None:
         "Protocol: ml-100k, 5-core, leave-one-out",
         "popularity",
         "markov",
+        "EASE",
         "Saw next",
     ):
         assert part in output, f"make run does not print {part!r}"
