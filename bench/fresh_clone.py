@@ -27,7 +27,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "seqrec"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        environ = {**os.environ, "SEQREC_CACHE": f"{temporary}/cache"}
+        # The clone has no data beside it; tests on real data use what is beside this checkout.
+        real = os.environ.get("SEQREC_TEST_DATA", str(ROOT.parent / "shared" / "data"))
+        environ = {**os.environ, "SEQREC_CACHE": f"{temporary}/cache", "SEQREC_TEST_DATA": real}
         environ.pop("VIRTUAL_ENV", None)
         install, _ = timed(["make", ".venv/.run"], clone, environ)
         run, output = timed(["make", "run"], clone, environ)

@@ -56,11 +56,10 @@ class LiveProgress:
                 " (best)" if record["best"] else ""
             )
         if not self._console.is_terminal:
-            speed = record["speed"]
-            self._console.print(
-                f"epoch {record['epoch']:>3}  loss {record['train']['loss']:.3f}  {self._last}  "
-                f"{speed['tokens_per_second']:,.0f} tokens/s  {self._left} left for all epochs"
-            )
+            parts = [f"epoch {record['epoch']:>3}", f"loss {record['train']['loss']:.3f}"]
+            parts += [self._last] if "validation" in record else []
+            parts += [f"{record['speed']['tokens_per_second']:,.0f} tokens/s", f"{self._left} left for all epochs"]
+            self._console.print("  ".join(parts))
 
     def ended(self, facts: Mapping[str, Any]) -> None:
         self.close()
