@@ -70,8 +70,8 @@ def test_the_two_commands_of_the_readme(workplace: Path) -> None:
     assert shown
     targets = [line.split()[1] for line in shown[1].splitlines()]
     assert targets == ["run", "test"]
-    planned = run(["make", "-n", "run"], REPOSITORY)
-    output = printed_by(shlex.split(planned.splitlines()[-1]), workplace)
+    planned = run(["make", "--no-print-directory", "-n", "run"], REPOSITORY)
+    output = printed_by(shlex.split(next(line for line in planned.splitlines() if "seqrec train" in line)), workplace)
     for part in (
         "Data: ml-100k",
         "epoch   1",
