@@ -99,7 +99,7 @@ def test_facts_are_counted(tmp_path: Path) -> None:
     facts = dict(prepared(tmp_path, events).facts)
     lines = "a\tz\nb\tx\n"
     assert facts.pop("fingerprint") == interactions(events).fingerprint()
-    assert facts.pop("config") == DataConfig(k_core=0).model_dump()
+    assert facts.pop("config") == DataConfig(k_core=0).model_dump(mode="json")
     assert facts == {
         "format": FORMAT_VERSION,
         "name": "log",
@@ -110,10 +110,14 @@ def test_facts_are_counted(tmp_path: Path) -> None:
         "events": 9,
         "density": 1.0,
         "length": {"min": 2, "median": 3.0, "mean": 3.0, "max": 4},
-        "test_cases": 2,
+        "repeated_events": 2 / 9,
         "duplicate_rows": 1,
-        "tied_targets": 0.5,
-        "repeated_targets": 0.5,
+        "split": "leave-one-out in time",
+        "training_events": 5,
+        "validation": {"cases": 2, "users": 2, "cold": 0.0, "repeated": 0.0, "tied": 0.5},
+        "test": {"cases": 2, "users": 2, "cold": 0.0, "repeated": 0.5, "tied": 0.5},
+        "repeats": "keep",
+        "revisits": None,
         "clock": True,
         "first": "1970-01-06",
         "last": "1970-02-20",
@@ -163,7 +167,7 @@ def test_nothing_left_is_said_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_too_short_histories_are_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no user has the three events .*longest history has 2\)"):
+    with pytest.raises(DataError, match=r"nothing to ask for in the test part.* longest of 2 histories has 2 events"):
         prepared(tmp_path, [("a", "x", 1), ("a", "y", 2), ("b", "x", 1)])
 
 
@@ -232,7 +236,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "items of another length": overwrite("items.npy", np.ones(3, np.int32)),
     "offsets not an array": lambda folder: (folder / "offsets.npy").write_bytes(b"not an array at all"),
     "split cut short": cut_short("test.npy", 130),
-    "split of another shape": overwrite("test.npy", np.zeros((3, 2), np.int64)),
+    "split of another shape": overwrite("test.npy", np.zeros((2, 3), np.int64)),
     "training ends of others": overwrite("train_ends.npy", np.zeros(1, np.int64)),
 }
 

@@ -24,6 +24,7 @@ LAYERS = [
     "training",
     "recommendation",
     "experiments",
+    "analysis",
     "testing",
     "cli",
 ]

@@ -41,7 +41,9 @@ class Config(BaseModel):
             hint = f" Did you mean {where}{prefix}{guess}?" if guess else ""
             return f"Unknown key {where}{key}.{hint} Valid: {', '.join(sorted(fields))}."
         message = issue["msg"].removeprefix("Value error, ")
-        return f"{where}{key or cls.__name__}: {message} (got {issue['input']!r})."
+        if not key:  # about several settings together
+            return f"{where.removesuffix('.') or cls.__name__}: {message}."
+        return f"{where}{key}: {message} (got {issue['input']!r})."
 
 
 def _fields_at(config: type[BaseModel], path: tuple[int | str, ...]) -> tuple[list[str], str]:

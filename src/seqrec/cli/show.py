@@ -64,15 +64,26 @@ def summary(facts: Mapping[str, Any]) -> Table:
         "density": f"{facts['density']:.2%}",
         "history length": f"{length['min']} to {length['max']}, mean {length['mean']:.1f}, median {length['median']:g}",
         "time": f"{facts['first']} to {facts['last']}" if "first" in facts else "order only, no clock times",
-        "duplicate rows": f"{facts['duplicate_rows']:,} (same user, item and time; kept)",
-        "test targets": f"{facts['test_cases']:,}; {facts['tied_targets']:.1%} tied in time with the event before "
-        f"(file order decides), {facts['repeated_targets']:.1%} repeated",
+        "repeats": _repeats(facts),
+        "split": facts["split"],
+        **{f"{part} targets": _targets(facts[part]) for part in ("validation", "test")},
         "target hash": facts["test_targets"][:16],
     }
     table = new_table(title=f"Data: {facts['name']}", show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _repeats(facts: Mapping[str, Any]) -> str:
+    if facts["repeats"] == "first":
+        return "the first event of each user and item is kept"
+    return f"kept: {facts['repeated_events']:.1%} of events repeat an item, {facts['duplicate_rows']:,} the time too"
+
+
+def _targets(part: Mapping[str, Any]) -> str:
+    shares = f"{part['tied']:.1%} tied in time with the event before (file order decides)"
+    return f"{part['cases']:,}; {part['cold']:.1%} cold, {part['repeated']:.1%} repeated, {shares}"
 
 
 def metrics_table(

@@ -78,9 +78,9 @@ class BatchMaker:
         return Batch(items_BL, lengths_B, users_B)
 
     def histories(self, cases: Cases, max_length: int) -> Batch:
-        """What comes before each case's target, the last `max_length` events of it."""
-        starts = np.maximum(self.sequences.starts[cases.users], cases.positions - max_length)
-        lengths = cases.positions - starts
+        """The history of each case, the last `max_length` events of it."""
+        starts = np.maximum(self.sequences.starts[cases.users], cases.ends - max_length)
+        lengths = cases.ends - starts
         return self.windows(cases.users, starts, lengths, min(bucket(int(lengths.max())), max_length))
 
 

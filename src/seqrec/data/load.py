@@ -78,7 +78,7 @@ def read_source(config: DataConfig, report: Report = lambda line: None) -> Inter
         load = resolve("data set", config.source, SOURCES)
         return load(config.source, cache=cache_folder(), report=report)
     path = Path(config.source)
-    if path.is_dir() or path.suffix == ".inter":
+    if path.suffix == ".inter" or (path.is_dir() and not any(path.rglob("*.parquet"))):
         from seqrec.data.sources.recbole import read_recbole
 
         given = {name: value for name, value in _columns(config).items() if value is not None}

@@ -1,36 +1,76 @@
-"""From interactions to a prepared folder: filtered, ordered, split, memory-mapped, and named by what went in."""
+"""From interactions to a prepared folder: ordered, filtered, split, memory-mapped, and named by what went in.
+
+Nothing here holds a whole log: columns are maps of files, and work goes block by block.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from seqrec.data.catalogue import catalogue
 from seqrec.data.config import DataConfig
-from seqrec.data.filters import k_core
+from seqrec.data.facts import log_facts, split_facts
+from seqrec.data.filters import (
+    Mask,
+    as_sessions,
+    in_short_sessions,
+    k_core,
+    of_busy_users,
+    repeated,
+    session_starts,
+)
+from seqrec.data.ordering import order_events, renumber_items, select
 from seqrec.data.prepared import FORMAT_VERSION, PreparedData
-from seqrec.data.sequences import Cases, Ints, Sequences
-from seqrec.data.splits import Split, leave_one_out, target_hash
-from seqrec.errors import DataError
+from seqrec.data.sequences import Ints, Sequences
+from seqrec.data.splits import milliseconds, split_by, target_hash
+from seqrec.data.spool import save_array
+from seqrec.errors import ConfigError, DataError
 from seqrec.files import atomic_folder, write_json
 
 if TYPE_CHECKING:
     from seqrec.data.interactions import Interactions
+    from seqrec.data.splits import Split
+
+
+@dataclass(frozen=True)
+class Log:
+    """Ordered events of users 0..U-1 and what is known about them: what any reader, DuckDB or Spark, hands over.
+
+    Attributes:
+        sequences: histories in time, ties in the order of the source; `times` always, clock or not.
+        user_ids, item_ids: id in the source of user 0, 1, ... and of item 1, 2, ...
+        source: name, items, users, clock and revisits of the log; its events are not looked at any more.
+        facts: `source_events` and `fingerprint`.
+    """
+
+    sequences: Sequences
+    user_ids: list[str]
+    item_ids: list[str]
+    source: Interactions
+    facts: dict[str, Any]
 
 
 def prepare(interactions: Interactions, config: DataConfig, folder: Path) -> PreparedData:
-    """Filter, order and split `interactions` into `folder`, which appears whole or not at all.
+    """Order, filter and split `interactions` into `folder`, which appears whole or not at all.
 
     Ties in time keep the order of the source (`row`).
 
     Raises:
-        DataError: nothing is left after filtering, or no user has three events.
+        DataError: nothing is left after filtering, or nothing can be asked for.
+        ConfigError: a setting does not fit the log.
+        DiskError: the disk is full.
     """
+    return finish(order(interactions, config, folder.parent), config, folder)
+
+
+def order(interactions: Interactions, config: DataConfig, spool: Path) -> Log:
+    """Histories of all rows that pass `min_value`, `since` and `until`; sorted on the disk of `spool`."""
     user_codes, user_ids = interactions.codes("user")
     item_codes, item_ids = interactions.codes("item")
     if len(user_ids) < 2:
@@ -38,122 +78,131 @@ def prepare(interactions: Interactions, config: DataConfig, folder: Path) -> Pre
             f"{interactions.name}: all events belong to one user ({user_ids[0]!r}); there is nobody to learn from. "
             "Is --user the right column?"
         )
-    kept = k_core(user_codes, item_codes, config.k_core)
-    if not kept.any():
+    columns = [user_codes, item_codes, interactions.timestamps(), interactions.values()]
+    if (by_row := interactions.by_row()) is not None:
+        columns = [None if column is None else column[by_row] for column in columns]
+    users, items, times, values = columns
+    sequences = order_events(users, items, times, values, _row_mask(interactions.name, times, values, config), spool)
+    facts = {"source_events": len(interactions), "fingerprint": interactions.fingerprint()}
+    return Log(sequences, user_ids, item_ids, interactions, facts)
+
+
+def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
+    """Filter and split an ordered log into `folder`; one path, whoever did the ordering."""
+    source, spool = log.source, folder.parent
+    if not source.clock and (config.max_per_day or config.session_gap):
+        raise ConfigError(f"{source.name}: max_per_day and session_gap need clock times, and this log has none.")
+    first_only = config.repeats == "first" or (config.repeats == "auto" and source.revisits is False)
+    sequences = log.sequences
+    if first_only:
+        sequences = select(sequences, ~repeated(sequences), spool)
+    if config.max_per_day:
+        sequences = select(sequences, ~of_busy_users(sequences, config.max_per_day), spool)
+    sequences, owners, numbers = _histories(sequences, config, spool)
+    sequences = select(sequences, _core(sequences, config), spool)
+    if not len(sequences.items):
         raise DataError(
-            f"{interactions.name}: nothing is left of {len(kept):,} events when every user and item needs "
-            f"{config.k_core}. Lower it: --set data.k_core=2 (0 keeps everything)."
+            f"{source.name}: nothing is left of {log.facts['source_events']:,} events when every user and item needs "
+            f"{config.k_core}{_also(config)}. Lower it: --set data.k_core=2 (0 keeps everything)."
         )
-    user_codes, user_ids = _renumber(user_codes[kept], user_ids)
-    item_codes, item_ids = _renumber(item_codes[kept], item_ids)
-    times = interactions.timestamps()[kept]
-    rows = interactions.events["row"].to_numpy()[kept]
-    order = np.lexsort((rows, times, user_codes))
-    ends = np.cumsum(np.bincount(user_codes))
-    sequences = Sequences(
-        items=(item_codes[order] + 1).astype(np.int32),
-        starts=np.concatenate([[0], ends[:-1]]),
-        ends=ends,
-        num_items=len(item_ids),
-        times=times[order],
-    )
-    split = leave_one_out(sequences)
-    if len(split.test) == 0:
-        longest = int(sequences.lengths.max())
-        raise DataError(
-            f"{interactions.name}: no user has the three events that a history, a validation and a test item "
-            f"take (the longest history has {longest}). Is --user the right column?"
-        )
-    known = catalogue(item_ids, interactions.items)
-    facts = _facts(interactions, config, sequences, split) | {
-        "test_targets": target_hash(split.test, sequences, user_ids, known)
+    sequences, present = renumber_items(sequences, spool)
+    kept = np.flatnonzero(sequences.lengths)
+    sequences = replace(sequences, starts=sequences.starts[kept], ends=sequences.ends[kept])
+    user_ids = [log.user_ids[user] for user in owners[kept]]
+    known = _known(user_ids, source.users)
+    if numbers is not None:
+        user_ids = [f"{user}#{number}" for user, number in zip(user_ids, numbers[kept].tolist(), strict=True)]
+    item_ids = [log.item_ids[item - 1] for item in present]
+    split = split_by(sequences if source.clock else replace(sequences, times=None), user_ids, config)
+    _refuse_no_targets(source.name, sequences, split)
+    names = catalogue(item_ids, source.items)
+    again = repeated(sequences)
+    facts = {
+        "format": FORMAT_VERSION,
+        "name": source.name,
+        "config": config.model_dump(mode="json"),
+        "k_core": config.k_core,
+        **log.facts,
+        **log_facts(sequences, again, source.clock),
+        **split_facts(sequences, split, again),
+        "repeats": "first" if first_only else "keep",
+        "revisits": source.revisits,
+        "clock": source.clock,
+        "test_targets": target_hash(split.test, sequences, user_ids, names),
     }
     with atomic_folder(folder) as temporary:
-        _write(temporary, sequences, split, interactions.clock)
-        known.save(temporary / "items.json")
-        write_json(temporary / "users.json", {"ids": user_ids} | _known(user_ids, interactions.users))
+        _write(temporary, sequences, split, source.clock)
+        names.save(temporary / "items.json")
+        write_json(temporary / "users.json", {"ids": user_ids} | known)
         write_json(temporary / "facts.json", facts)
     return PreparedData.load(folder)
 
 
 def prepared_name(content: str, config: DataConfig) -> str:
     """Folder name for the content that a fingerprint stands for, prepared as `config` says."""
-    text = json.dumps([FORMAT_VERSION, content, config.model_dump()], sort_keys=True)
+    text = json.dumps([FORMAT_VERSION, content, config.model_dump(mode="json")], sort_keys=True)
     return f"{Path(config.source).stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}".replace(":", "-")
 
 
+def _row_mask(name: str, times: Ints, values: Any, config: DataConfig) -> Mask:
+    """(N,) rows that pass what can be said of a row alone."""
+    keep = np.ones(len(times), dtype=bool)
+    if config.min_value is not None:
+        if values is None:
+            raise ConfigError(f"{name}: min_value needs a rating, and there is none. Name its column: --value COLUMN.")
+        keep &= np.asarray(values) >= config.min_value  # NaN, no rating, is not
+    for date, sign in ((config.since, 1), (config.until, -1)):
+        if date is not None:
+            keep &= (times >= milliseconds(date)) == (sign > 0)
+    return keep
+
+
+def _histories(sequences: Sequences, config: DataConfig, spool: Path) -> tuple[Sequences, Ints, Ints | None]:
+    """Histories of people or sessions, the user of each, and of sessions their number (from 1) with that user."""
+    everyone = np.arange(len(sequences))
+    if config.session_gap is None:
+        return sequences, everyone, None
+    if config.min_session:
+        opens = session_starts(sequences, config.session_gap * 60_000)
+        sequences = select(sequences, ~in_short_sessions(opens, config.min_session), spool)
+    if config.histories == "people":
+        return sequences, everyone, None
+    sessions, owners = as_sessions(sequences, session_starts(sequences, config.session_gap * 60_000))
+    first_of_user = np.searchsorted(owners, owners)
+    return sessions, owners, np.arange(len(owners)) - first_of_user + 1
+
+
+def _core(sequences: Sequences, config: DataConfig) -> Mask:
+    users = np.repeat(np.arange(len(sequences), dtype=np.int32), sequences.lengths)
+    least = config.min_session if config.histories == "sessions" else config.k_core
+    return k_core(users, sequences.items, config.k_core, user_k=least or 0, once=config.k_core_once)
+
+
+def _also(config: DataConfig) -> str:
+    """The other filters that are on, for a message."""
+    on = [name for name in ("min_value", "since", "until", "max_per_day", "min_session") if getattr(config, name)]
+    return f" (also on: {', '.join(on)})" if on else ""
+
+
+def _refuse_no_targets(name: str, sequences: Sequences, split: Split) -> None:
+    for part, cases in (("test", split.test), ("validation", split.validation)):
+        if len(cases) == 0:
+            longest = int(sequences.lengths.max())
+            raise DataError(
+                f"{name}: there is nothing to ask for in the {part} part. Split: {split.words}; the longest of "
+                f"{len(sequences):,} histories has {longest} events, and a training, a validation and a test event "
+                "take three. Is --user the right column?"
+            )
+
+
 def _write(folder: Path, sequences: Sequences, split: Split, clock: bool) -> None:
-    np.save(folder / "items.npy", sequences.items)
-    np.save(folder / "offsets.npy", np.concatenate([sequences.starts[:1], sequences.ends]))
-    np.save(folder / "train_ends.npy", split.train_ends)
-    if clock and sequences.times is not None:
-        np.save(folder / "times.npy", sequences.times)
+    for name, column in sequences.columns().items():
+        if name != "times" or clock:
+            save_array(folder / f"{name}.npy", column)
+    save_array(folder / "offsets.npy", np.concatenate([sequences.starts[:1], sequences.ends]))
+    save_array(folder / "train_ends.npy", split.train_ends)
     for part, cases in (("validation", split.validation), ("test", split.test)):
-        np.save(folder / f"{part}.npy", np.stack([cases.users, cases.positions]))
-
-
-def _facts(interactions: Interactions, config: DataConfig, sequences: Sequences, split: Split) -> dict[str, Any]:
-    lengths = sequences.lengths
-    facts: dict[str, Any] = {
-        "format": FORMAT_VERSION,
-        "name": interactions.name,
-        "fingerprint": interactions.fingerprint(),
-        "config": config.model_dump(),
-        "k_core": config.k_core,
-        "source_events": len(interactions),
-        "users": len(sequences),
-        "items": sequences.num_items,
-        "events": sequences.num_events,
-        "density": sequences.num_events / (len(sequences) * sequences.num_items),
-        "length": {
-            "min": int(lengths.min()),
-            "median": float(np.median(lengths)),
-            "mean": float(lengths.mean()),
-            "max": int(lengths.max()),
-        },
-        "test_cases": len(split.test),
-        "duplicate_rows": _duplicates(sequences),
-        "tied_targets": _tied_share(sequences, split.test),
-        "repeated_targets": _repeated_share(sequences, split.test),
-        "clock": interactions.clock,
-    }
-    if interactions.clock and sequences.times is not None:
-        facts["first"], facts["last"] = (str(np.datetime64(int(t), "ms"))[:10] for t in _span(sequences.times))
-    return facts
-
-
-def _span(times: Ints) -> tuple[int, int]:
-    return int(times.min()), int(times.max())
-
-
-def _tied_share(sequences: Sequences, cases: Cases) -> float:
-    """Share of targets that happened at the very time of the event before them: their order is the file's."""
-    assert sequences.times is not None
-    return float(np.mean(sequences.times[cases.positions] == sequences.times[cases.positions - 1]))
-
-
-def _duplicates(sequences: Sequences) -> int:
-    """How many events repeat another one: same user, item and time. They are kept; music is full of them."""
-    assert sequences.times is not None
-    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    with_next = (users[1:] == users[:-1]) & (sequences.times[1:] == sequences.times[:-1])
-    tied = np.concatenate([with_next, [False]]) | np.concatenate([[False], with_next])
-    keys = np.stack([users[tied], sequences.times[tied], sequences.items[tied]])
-    return int(tied.sum() - np.unique(keys, axis=1).shape[1])
-
-
-def _repeated_share(sequences: Sequences, cases: Cases) -> float:
-    """Share of targets that occur earlier in the same history."""
-    repeated = [
-        sequences.items[position] in sequences.items[sequences.starts[user] : position]
-        for user, position in zip(cases.users, cases.positions, strict=True)
-    ]
-    return float(np.mean(repeated))
-
-
-def _renumber(codes: npt.NDArray[np.int32], ids: list[str]) -> tuple[npt.NDArray[np.int32], list[str]]:
-    present, compact = np.unique(codes, return_inverse=True)
-    return compact.astype(np.int32), [ids[code] for code in present]
+        save_array(folder / f"{part}.npy", np.stack([cases.users, cases.positions, cases.ends]))
 
 
 def _known(ids: list[str], table: Any) -> dict[str, list[Any]]:

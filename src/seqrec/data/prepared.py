@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seqrec.data.catalogue import Catalogue
 from seqrec.data.sequences import Cases, Sequences
@@ -16,7 +17,7 @@ from seqrec.errors import DataError
 from seqrec.files import read_json
 
 #: Raised when the files of a prepared folder change; a folder of another version is prepared anew.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,10 @@ class PreparedData:
                 ends=arrays["offsets"][1:],
                 num_items=facts["items"],
                 times=arrays.get("times"),
+                values=arrays.get("values"),
             )
-            validation, test = (Cases(*arrays[part]) for part in ("validation", "test"))
-            split = Split(arrays["train_ends"], validation, test)
+            validation, test = (_cases(arrays[part]) for part in ("validation", "test"))
+            split = Split(arrays["train_ends"], validation, test, words=facts["split"])
             names = Catalogue.load(folder / "items.json")
             sizes = sequences.ends[-1], len(split.train_ends), len(names)
             if sizes != (len(sequences.items), len(sequences), sequences.num_items):
@@ -89,3 +91,8 @@ class PreparedData:
             raise DataError(
                 f"{folder} is not a prepared folder ({error}). Delete it and prepare the data again."
             ) from error
+
+
+def _cases(array: npt.NDArray[np.int64]) -> Cases:
+    users, positions, history_ends = array
+    return Cases(users, positions, history_ends)

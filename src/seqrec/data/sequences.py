@@ -5,10 +5,15 @@ Shapes: N events, U users, M cases.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from seqrec.data.spool import BLOCK
 
 Ints = npt.NDArray[np.int64]
 #: What stands at a position that holds no item. No item has this number, and it is never recommended.
@@ -24,6 +29,7 @@ class Sequences:
         starts, ends: (U,) int64, user u owns events starts[u]..ends[u] - 1.
         num_items: size of the catalogue, items that never occur here included.
         times: (N,) int64 milliseconds, or None without clock times.
+        values: (N,) float32 ratings, NaN where an event has none; None where the source has none at all.
     """
 
     items: npt.NDArray[np.int32]
@@ -31,6 +37,7 @@ class Sequences:
     ends: Ints
     num_items: int
     times: Ints | None = None
+    values: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -53,13 +60,37 @@ class Sequences:
         """The same users with their histories cut at `ends` (U,); shares all arrays."""
         return replace(self, ends=ends)
 
+    def with_items(self, items: npt.NDArray[np.int32], num_items: int) -> Sequences:
+        """The same histories with other items in them."""
+        return replace(self, items=items, num_items=num_items)
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays of N events that there are, by name."""
+        columns = {"items": self.items, "times": self.times, "values": self.values}
+        return {name: column for name, column in columns.items() if column is not None}
+
     def counts(self) -> Ints:
         """(num_items,) how often each item occurs in these histories; entry j is item j + 1."""
-        inside = np.zeros(len(self.items) + 1, dtype=np.int64)
-        np.add.at(inside, self.starts, 1)
-        np.add.at(inside, self.ends, -1)
-        events = self.items[np.cumsum(inside[:-1]) > 0]
-        return np.bincount(events, minlength=self.num_items + 1)[1:].astype(np.int64)
+        counts = np.zeros(self.num_items + 1, dtype=np.int64)
+        for users, events in self.blocks():
+            inside = np.zeros(events.stop - events.start + 1, dtype=np.int64)
+            np.add.at(inside, self.starts[users] - events.start, 1)
+            np.add.at(inside, self.ends[users] - events.start, -1)
+            counts += np.bincount(self.items[events][np.cumsum(inside[:-1]) > 0], minlength=self.num_items + 1)
+        return counts[1:]
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Ranges of users with about `BLOCK` events, and the range of events that theirs lie in."""
+        cuts = np.searchsorted(self.starts, np.arange(BLOCK, len(self.items), BLOCK))
+        bounds = np.unique(np.concatenate([[0], cuts, [len(self)]])).tolist()
+        for first, last in pairwise(bounds):
+            events = slice(int(self.starts[first]), int(self.ends[first:last].max()))
+            if events.stop > events.start:
+                yield slice(first, last), events
+
+    def owners(self, users: slice) -> Ints:
+        """(n,) user of each event in a block of `blocks`, where histories leave no gaps between them."""
+        return np.repeat(np.arange(users.start, users.stop), self.lengths[users])
 
     @classmethod
     def of(cls, histories: list[list[int]], num_items: int) -> Sequences:
@@ -72,19 +103,27 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Cases:
-    """What an evaluation asks: given all of `users[m]`'s events before event `positions[m]`, which item is there?
+    """What an evaluation asks: given the start of `users[m]`'s history, is the item of event `positions[m]` next?
 
     Attributes:
         users: (M,) int64 user of each case.
         positions: (M,) int64 index of the target in `Sequences.items`.
+        history_ends: (M,) int64 where the history that is shown ends; None: just before each target.
     """
 
     users: Ints
     positions: Ints
+    history_ends: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.users)
 
+    @property
+    def ends(self) -> Ints:
+        """(M,) where the history that is shown ends."""
+        return self.positions if self.history_ends is None else self.history_ends
+
     def take(self, index: Ints) -> Cases:
         """The cases at `index`, in that order."""
-        return Cases(self.users[index], self.positions[index])
+        ends = None if self.history_ends is None else self.history_ends[index]
+        return Cases(self.users[index], self.positions[index], ends)

@@ -59,7 +59,7 @@ class Evaluator:
         seen = "items of the whole earlier history left out" if self.config.filter_seen else "seen items not left out"
         facts = self.data.facts
         log = f"{facts['name']}, {facts['k_core']}-core, " if "k_core" in facts else ""
-        return f"{log}leave-one-out in time, every item of the catalogue ranked, {seen}, ties count against the model"
+        return f"{log}{self.data.split.words}, every item of the catalogue ranked, {seen}, ties count against the model"
 
     @torch.inference_mode()
     def evaluate(self, scorer: Scorer, part: str) -> Evaluation:
@@ -75,7 +75,7 @@ class Evaluator:
         if part not in ("validation", "test"):
             raise ConfigError(f"part {part!r}: choose validation or test.")
         cases = self.data.cases(part)
-        lengths = cases.positions - self.data.sequences.starts[cases.users]
+        lengths = cases.ends - self.data.sequences.starts[cases.users]
         order = np.argsort(lengths, kind="stable")
         ranks, lists = self._in_eval_mode(scorer, cases.take(order))
         back = np.argsort(order, kind="stable")
@@ -127,9 +127,9 @@ class Evaluator:
         return self._maker.windows(users, starts, lengths, int(lengths.max()))
 
     def seen(self, cases: Cases) -> tuple[Tensor, Tensor]:
-        """Pairs (case, item) of everything in the whole history before each target: two (P,) tensors."""
+        """Pairs (case, item) of everything in the whole history of each case: two (P,) tensors."""
         starts = self.data.sequences.starts[cases.users]
-        lengths = cases.positions - starts
+        lengths = cases.ends - starts
         rows = np.repeat(np.arange(len(cases)), lengths)
         index = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + starts[rows]
         items = self.data.sequences.items[index].astype(np.int64)

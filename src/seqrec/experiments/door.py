@@ -78,7 +78,14 @@ def prepare_run(
         data = load_data(data, report=report, **asked)
     elif asked:
         raise ConfigError(f"These data are prepared already; give {', '.join(asked)} to load_data instead.")
-    return replace(config, data=DataConfig.parse(data.facts["config"], "data.")), data
+    asked = config.evaluation.model_dump(include=config.evaluation.model_fields_set)
+    evaluation = EvaluationConfig.parse(_protocol(data) | asked, "evaluation.")
+    return replace(config, data=DataConfig.parse(data.facts["config"], "data."), evaluation=evaluation), data
+
+
+def _protocol(data: PreparedData) -> dict[str, Any]:
+    """What the log asks of the protocol: where people come back to the same item, seen ones are recommended too."""
+    return {"filter_seen": False} if data.facts.get("revisits") else {}
 
 
 def evaluate(
@@ -106,7 +113,8 @@ def evaluate(
         prepared, base = run_data(scorer), scorer.config.evaluation.model_dump()
         model: Scorer = scorer.recommender(str(where)).scorer
     else:
-        prepared, base = data if isinstance(data, PreparedData) else load_data(data), {}
+        prepared = data if isinstance(data, PreparedData) else load_data(data)
+        base = _protocol(prepared)
         model = scorer if isinstance(scorer, Scorer) else fitted(scorer, prepared)
         if isinstance(model, nn.Module):
             model.to(where)

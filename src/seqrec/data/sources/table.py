@@ -8,22 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from seqrec.data.interactions import Interactions, encode_ids
-from seqrec.data.sources.text import Dialect, Source, connect, first, first_line, glob_escaped, quoted, text_file
+from seqrec.data.interactions import Interactions
+from seqrec.data.sources.events import TIME_UNITS, read_events
+from seqrec.data.sources.text import Dialect, Source, connect, first_line, glob_escaped, quoted, text_file
 from seqrec.errors import DataError, unknown_name
-
-#: Units of numeric times, in one second. `auto` finds which; `iso` is dates; `order` is not clock time at all.
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-TIME_UNITS = ("auto", *PER_SECOND, "iso", "order")
-
-#: Clock times lie from 1970 to 2100. Where the unit is guessed they lie after 1973-03-03: what is smaller is a
-#: counter, a missing value, or a time in a coarser unit than its neighbours.
-FIRST_SECOND, FIRST_GUESSED_SECOND, LAST_SECOND = 0, 100_000_000, 4_102_444_800
 
 #: Common names of columns, likeliest first, in lower case without punctuation.
 GUESSES: Mapping[str, Sequence[str]] = {
@@ -39,10 +29,6 @@ GUESSES: Mapping[str, Sequence[str]] = {
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
-_REMEDY = (
-    "Times are epoch seconds, milliseconds or microseconds (--time-unit s, ms, us), ISO dates such as "
-    "2024-05-31T12:00:00Z, or, with --time-unit order, whole numbers that only say what came first."
-)
 
 
 def read_table(
@@ -61,8 +47,9 @@ def read_table(
     Rows stay in the order of the source, and rows that occur twice stay twice: repeats are real.
 
     Args:
-        source: path of a `.csv`, `.tsv`, `.txt` (each also `.gz`) or `.parquet` file, whose first line names the
-            columns; or a pandas, polars or Arrow frame.
+        source: path of a `.csv`, `.tsv`, `.txt` (each also `.gz`) file, whose first line names the columns, of a
+            `.parquet` file or a folder of them (read in the order of their names, 2 before 10); or a pandas, polars
+            or Arrow frame.
         user, item, time, value: names of columns; what is None is looked for among common names. `value` is
             optional, and one that was found, not named, is left out when it is not numeric.
         time_unit: `auto`, `s`, `ms` or `us` since 1970 UTC, `iso` dates, or `order`: the time column holds whole
@@ -80,124 +67,21 @@ def read_table(
     """
     if time_unit not in TIME_UNITS:
         raise unknown_name("time unit", time_unit, TIME_UNITS)
-    table = _open(source)
+    table = open_table(source)
     named = {"user": user, "item": item, "time": time, "value": value}
-    columns = _columns(table, named, by_position=time_unit == "order" and time is None)
+    columns = find_columns(table, named, by_position=time_unit == "order" and time is None)
     events, clock = read_events(table, **columns, time_unit=time_unit, optional_value=value is None)
     if name is None:
         name = Path(source).name.partition(".")[0] if isinstance(source, (str, Path)) else "table"
     return Interactions(name=name, events=events, clock=clock)
 
 
-def read_events(
-    source: Source,
-    *,
-    user: str,
-    item: str,
-    time: str | None,
-    value: str | None = None,
-    time_unit: str = "auto",
-    optional_value: bool = False,
-) -> tuple[pa.Table, bool]:
-    """`Interactions.events` of a source, and whether its times are clock times.
-
-    Args:
-        user, item, time, value: names of columns; `time` None (only with `order`): the order of the rows.
-        time_unit: one of `TIME_UNITS`.
-        optional_value: a value column with something other than numbers is left out instead of refused.
+def find_columns(table: Source, named: Mapping[str, str | None], by_position: bool) -> dict[str, Any]:
+    """Role -> column: as named, else the likeliest common name, else None (only `value`, and `time` by position).
 
     Raises:
-        DataError: a missing id, a time that cannot be, a value that is no number: where, what, and the remedy.
+        DataError: a column is missing, or one was named for two roles.
     """
-    columns = {"user": source.id_sql(user), "item": source.id_sql(item)}
-    if time is not None:
-        columns |= _time_sql(source, time, time_unit)
-    if value is not None:
-        columns |= _value_sql(source, value)
-    table = source.select(**columns)
-    if table.num_rows == 0:
-        raise DataError(f"{source.where} has columns ({', '.join(source.names)}) but no rows.")
-    for name, column in ((user, "user"), (item, "item")):
-        source.refuse_nulls(name, table[column])
-    rows = np.arange(table.num_rows, dtype=np.int64)
-    events = {"row": rows, "user": encode_ids(table["user"]), "item": encode_ids(table["item"])}
-    events["timestamp"] = rows if time is None else _times(source, time, time_unit, table)
-    if value is not None:
-        bad = pc.any(table["bad"]).as_py()
-        if bad and not optional_value:
-            raise source.error(value, first(table["bad"]), "not a number", "Correct it, or leave it empty.")
-        if not bad:
-            events["value"] = table["value"]
-    return pa.table(events), time_unit != "order"
-
-
-def _value_sql(source: Source, name: str) -> dict[str, str]:
-    """SQL for a number, null where empty, and for whether it is neither a finite number nor empty."""
-    number, text = source.number_sql(name), f"trim(CAST({source.column(name)} AS VARCHAR))"
-    empty = f"coalesce(lower({text}) IN ('', 'nan', 'null'), true)"
-    return {
-        "value": f"CASE WHEN isfinite({number}) THEN {number} END",
-        "bad": f"NOT ({empty} OR coalesce(isfinite({number}), false))",
-    }
-
-
-def _time_sql(source: Source, name: str, unit: str) -> dict[str, str]:
-    """SQL for a time as a number (float64; int64 with `order`) and as milliseconds; null where it is not one."""
-    column, kind = source.column(name), source.type(name)
-    if kind.startswith("TIMESTAMP") or kind == "DATE":
-        moment = f"epoch_ms(CAST({column} AS TIMESTAMPTZ))"  # without a zone: UTC, as the connection is set
-        return {"number": moment if unit == "order" else "CAST(NULL AS DOUBLE)", "moment": moment}
-    number = source.number_sql(name)
-    if unit == "order":
-        whole = source.number_sql(name, "BIGINT")
-        return {"number": f"CASE WHEN {number} = {whole} THEN {whole} END", "moment": "CAST(NULL AS BIGINT)"}
-    text = f"trim(CAST({column} AS VARCHAR))"
-    if unit != "iso":  # a number is never also a date
-        text = f"CASE WHEN {number} IS NULL THEN {text} END"
-    return {"number": number, "moment": f"epoch_ms(TRY_CAST({text} AS TIMESTAMPTZ))"}
-
-
-def _times(source: Source, name: str, unit: str, table: pa.Table) -> npt.NDArray[np.int64]:
-    """Times (N,) of the columns that `_time_sql` made: milliseconds, or with `order` the numbers themselves."""
-    numbers, moments = table["number"], table["moment"]
-    if unit == "order":
-        return _complete(source, name, numbers, "whole number").astype(np.int64)
-    typed = source.type(name).startswith("TIMESTAMP") or source.type(name) == "DATE"
-    first_second = FIRST_SECOND
-    if typed or unit == "iso" or (unit == "auto" and moments.null_count < numbers.null_count):
-        values, unit = _complete(source, name, moments, "date"), "ms"
-    else:
-        values = _complete(source, name, numbers, "time")
-        if unit == "auto":
-            unit, first_second = _unit(values), FIRST_GUESSED_SECOND
-    wrong = (values < first_second * PER_SECOND[unit]) | (values >= LAST_SECOND * PER_SECOND[unit])
-    if wrong.any():
-        span = f"in {unit} between {'1973-03-03' if first_second else '1970'} and 2100"
-        guessed = " (the unit is the median's; are several units mixed?)" if first_second else ""
-        problem = f"not a time {span}{guessed}"
-        raise source.error(name, int(np.argmax(wrong)), problem, _REMEDY)
-    return np.rint(values * (1_000 / PER_SECOND[unit])).astype(np.int64)
-
-
-def _complete(source: Source, name: str, column: pa.ChunkedArray, kind: str) -> npt.NDArray[Any]:
-    """The column as numpy (N,); a null, NaN or infinity in it is refused."""
-    if column.null_count:
-        raise source.error(name, first(pc.is_null(column)), f"not a {kind}", _REMEDY)
-    values: npt.NDArray[Any] = column.to_numpy()
-    finite = np.isfinite(values)
-    if not finite.all():
-        raise source.error(name, int(np.argmin(finite)), f"not a {kind}", _REMEDY)
-    return values
-
-
-def _unit(values: npt.NDArray[Any]) -> str:
-    """The unit in which the median is nearest to our days: clock times in s, ms and us are 1,000 apart."""
-    median = float(np.median(values))
-    return next((unit for unit, per_second in PER_SECOND.items() if median < 1e11 * per_second), "us")
-
-
-def _columns(table: Source, named: Mapping[str, str | None], by_position: bool) -> dict[str, Any]:
-    """Role -> column: as named, else the likeliest common name, else None (only `value`, and `time` by position)."""
     found = dict(named)
     plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(table.names)}
     for role, guesses in GUESSES.items():
@@ -227,7 +111,12 @@ def _lacking(table: Source, roles: Sequence[str]) -> DataError:
     return DataError(said)
 
 
-def _open(source: Any) -> Source:
+def open_table(source: Any) -> Source:
+    """The columns of anything that `read_table` reads.
+
+    Raises:
+        DataError: it is nothing that can be read.
+    """
     if isinstance(source, (str, Path)):
         return _open_file(Path(source))
     if isinstance(source, (pa.Table, pa.RecordBatch)):
@@ -246,8 +135,11 @@ def _open(source: Any) -> Source:
 
 def _open_file(path: Path) -> Source:
     lower = path.name.lower()
+    if parts := parquet_parts(path):
+        files = ", ".join(quoted(glob_escaped(part)) for part in parts)
+        return _relation(str(path), f"read_parquet([{files}], hive_partitioning = false)", connect())
     if not path.is_file():
-        what = "is a folder, not a table" if path.is_dir() else "does not exist"
+        what = "is a folder without Parquet files" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {what}. Give the path of a {', '.join(TEXT_SUFFIXES + PARQUET_SUFFIXES)} file.")
     if lower.endswith(PARQUET_SUFFIXES):
         return _relation(str(path), f"read_parquet({quoted(glob_escaped(path))})", connect())
@@ -256,6 +148,14 @@ def _open_file(path: Path) -> Source:
     line = first_line(path, "utf-8", str(path))
     delimiter = max((",", "\t", ";", "|", "::"), key=line.count)  # of equals, the first
     return text_file(path, Dialect(delimiter, quote="" if delimiter == "::" else '"'))
+
+
+def parquet_parts(path: Path) -> list[Path]:
+    """The Parquet files under a folder, in the order of their rows: by name, numbers by size. None for a file."""
+    found = (part for suffix in PARQUET_SUFFIXES for part in path.rglob(f"*{suffix}") if part.is_file())
+    names = {part: part.relative_to(path).as_posix() for part in found}
+    visible = [part for part, name in names.items() if not re.search(r"(^|/)[._]", name)]
+    return sorted(visible, key=lambda part: [word.zfill(20) for word in re.findall(r"\d+|\D+", names[part])])
 
 
 def _arrow(table: pa.Table) -> Source:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -69,16 +70,33 @@ class Source:
         """DuckDB's type of a column, without what is in brackets."""
         return self.types[int(self.column(name)[1:])].partition("(")[0]
 
-    def select(self, **expressions: str) -> pa.Table:
+    def select(self, clause: str = "", /, **expressions: str) -> pa.Table:
         """One column per SQL expression, all rows in the order of the source.
+
+        Args:
+            clause: what stands behind the relation, such as `LIMIT 10`.
 
         Raises:
             DataError: the file cannot be read; the message names the line where DuckDB knows it.
         """
-        columns = ", ".join(f"{expression} AS {name}" for name, expression in expressions.items())
+        with self._explained():
+            return self.connection.sql(self._query(expressions, clause)).to_arrow_table()
+
+    def batches(self, **expressions: str) -> Iterator[pa.RecordBatch]:
+        """As `select`, a few hundred thousand rows at a time, so that the whole need not fit into memory."""
+        rows = 1 << 18
+        with self._explained(), self.connection.sql(self._query(expressions)).to_arrow_reader(rows) as reader:
+            yield from reader
+
+    def _query(self, expressions: Mapping[str, str], clause: str = "") -> str:
+        columns = ", ".join(f'{expression} AS "{name}"' for name, expression in expressions.items())
+        return f"SELECT {columns} FROM {self.relation} {clause}"
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            return self.connection.sql(f"SELECT {columns} FROM {self.relation}").to_arrow_table()
-        except duckdb.Error as error:
+            yield
+        except (duckdb.Error, pa.ArrowException, UnicodeDecodeError) as error:
             raise DataError(f"{self.where}: {_explain(error)}") from error
 
     def strings(self, names: Sequence[str]) -> pa.Table:
@@ -118,8 +136,11 @@ class Source:
     def refuse_nulls(self, name: str, ids: pa.ChunkedArray) -> None:
         """Raise the DataError that names the first missing id."""
         if ids.null_count:
-            row = first(pc.is_null(ids))
-            raise self.error(name, row, "no usable id", "Every row needs one: text, or a whole number. Remove the row.")
+            raise self.no_id(name, first(pc.is_null(ids)))
+
+    def no_id(self, name: str, row: int) -> DataError:
+        """The error for a missing id in a row (from 0)."""
+        return self.error(name, row, "no usable id", "Every row needs one: text, or a whole number. Remove the row.")
 
     def error(self, name: str, row: int, problem: str, remedy: str) -> DataError:
         """The error for a value: where it stands (row counts from 0), what it is, and what to do."""
@@ -194,8 +215,8 @@ def first_line(path: Path, encoding: str, where: str) -> str:
     return line
 
 
-def first(mask: pa.ChunkedArray) -> int:
-    """Position of the first true value."""
+def first(mask: pa.Array | pa.ChunkedArray) -> int:
+    """Position of the first true value, -1 where there is none."""
     return int(pc.index(mask, True).as_py())
 
 
