@@ -30,14 +30,16 @@ MOST_SECONDS = {"ml-1m": "< 180"}
 SEEDS = (42, 123, 2023)
 
 
-def one(dataset: str, folder: str | None, model: str, seed: int, device: str) -> dict[str, Any]:
+def one(
+    dataset: str, folder: str | None, model: str, seed: int, device: str, preset: str | None = None
+) -> dict[str, Any]:
     """Train one model with one seed and return its figures."""
     import seqrec
     from seqrec.experiments.config import RunConfig, settings_for
     from seqrec.experiments.fit import fit
 
     data = seqrec.load_data(folder or dataset)
-    config = RunConfig.from_dict({**settings_for(dataset, model), "seed": seed})
+    config = RunConfig.from_dict({**settings_for(dataset, model, preset), "seed": seed})
     with tempfile.TemporaryDirectory() as out:
         run = fit(config, data, Path(out) / "run", device=device)
         seconds = sorted(epoch["speed"]["seconds"] for epoch in run.folder.epochs())

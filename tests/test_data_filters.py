@@ -1,4 +1,4 @@
-"""The k-core against removing one event at a time, and against every subset there is."""
+"""The k-core against removing one event at a time, and against every subset there is; the others by hand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ from collections import Counter
 from itertools import combinations
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqrec.data.filters import k_core
+from histories import TIMED, History, sequences_of, small_blocks
+from seqrec.data.filters import (
+    DAY_MS,
+    as_sessions,
+    in_short_sessions,
+    k_core,
+    of_busy_users,
+    repeated,
+    session_starts,
+)
 
 Events = list[tuple[int, int]]
 EVENTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=60)
@@ -78,3 +88,70 @@ def test_one_drop_can_undo_everything() -> None:
 
 def test_repeats_count_as_events() -> None:
     assert core([(0, 0), (0, 0), (0, 1)], 2) == [0, 1]
+
+
+@pytest.fixture(params=[1, 4, 1000])
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    small_blocks(monkeypatch, request.param)
+    return int(request.param)
+
+
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def test_users_and_items_can_have_minima_of_their_own() -> None:
+    events = [(0, 0), (0, 1), (1, 0), (1, 0), (2, 0)]
+    users, items = np.array(events, dtype=np.int32).T
+    assert k_core(users, items, 2, user_k=0).tolist() == [True, False, True, True, True]
+    assert k_core(users, items, 0, user_k=2).tolist() == [True, True, True, True, False]
+
+
+def test_one_pass_goes_by_the_counts_as_they_are() -> None:
+    chain = np.array([(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3)], dtype=np.int32).T
+    assert k_core(*chain, 2, once=True).tolist() == [False, True, True, True, True, False]
+
+
+@quick
+@given(EVENTS, st.integers(0, 4))
+def test_blocks_do_not_matter_to_the_core(block: int, events: Events, k: int) -> None:
+    assert core(events, k) == slow_core(events, k)
+
+
+@quick
+@given(TIMED)
+def test_repeats_are_what_was_there_before(block: int, histories: list[History]) -> None:
+    expected = [
+        item in [earlier for earlier, _ in history[:place]]
+        for history in histories
+        for place, (item, _) in enumerate(history)
+    ]
+    assert repeated(sequences_of(histories)).tolist() == expected
+
+
+@quick
+@given(TIMED, st.integers(1, 4))
+def test_busy_users_go_with_all_they_did(block: int, histories: list[History], most: int) -> None:
+    days = [[(item, time * DAY_MS // 4) for item, time in history] for history in histories]
+    expected = []
+    for history in days:
+        per_day = Counter(time // DAY_MS for _, time in history)
+        expected += [max(per_day.values(), default=0) > most] * len(history)
+    assert of_busy_users(sequences_of(days), most).tolist() == expected
+
+
+@quick
+@given(TIMED, st.integers(0, 6))
+def test_sessions_end_where_nothing_happens(block: int, histories: list[History], gap: int) -> None:
+    sequences = sequences_of(histories)
+    expected: list[tuple[int, list[int]]] = []
+    for user, history in enumerate(histories):
+        for place, (item, time) in enumerate(history):
+            if place == 0 or time - history[place - 1][1] > gap:
+                expected.append((user, []))
+            expected[-1][1].append(item)
+    opens = session_starts(sequences, gap)
+    sessions, owners = as_sessions(sequences, opens)
+    found = [(int(owners[s]), sessions.history(s).tolist()) for s in range(len(sessions))]
+    assert found == expected
+    short = in_short_sessions(opens, 2)
+    assert short.tolist() == [len(items) < 2 for _, items in expected for _ in items]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ def synthetic_data(users: int = 60, seed: int = 0) -> PreparedData:
             items.append(items[-1] % ITEMS + 1 if follows else int(random.integers(1, ITEMS + 1)))
         histories.append(items)
     sequences = Sequences.of(histories, ITEMS)
+    sequences = replace(sequences, times=np.arange(len(sequences.items)) * 3_600_000)
     names = catalogue([str(item) for item in range(1, ITEMS + 1)])
     return PreparedData(Path(), sequences, leave_one_out(sequences), names, {"name": "synthetic"})
 

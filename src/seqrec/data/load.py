@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from seqrec.data.interactions import Interactions
 
 Report = Callable[[str], None]
+#: Settings that say how a table is read; a data set with a name knows its columns.
+COLUMNS = {"user", "item", "time", "value", "time_unit"}
 
 
 def load_data(source: Any = "ml-100k", *, report: Report = lambda line: None, **settings: Any) -> PreparedData:
@@ -26,7 +28,8 @@ def load_data(source: Any = "ml-100k", *, report: Report = lambda line: None, **
         source: a known data set (`ml-100k`, `ml-latest-small`, `ml-1m`), the path of a CSV, TSV or Parquet
             table, of a folder of RecBole atomic files or of a prepared folder, or a pandas, polars or Arrow frame.
         report: told in words what is being done.
-        settings: fields of `DataConfig`: `user`, `item`, `time`, `value`, `time_unit`, `k_core`.
+        settings: fields of `DataConfig`: columns (`user`, `item`, `time`, `value`, `time_unit`), filters (`k_core`,
+            `min_value`, `since`, ...) and the split (`split`, `targets`, ...).
 
     Raises:
         UnknownNameError: no data set and no file has that name.
@@ -51,7 +54,7 @@ def prepare_source(config: DataConfig, report: Report = lambda line: None) -> Pr
             raise ConfigError(f"{path} is prepared already; {', '.join(given)} cannot be changed. Name the log itself.")
         return PreparedData.load(path)
     if _is_named(config.source):
-        if columns := sorted(set(given) - {"k_core"}):
+        if columns := sorted(COLUMNS & set(given)):
             raise ConfigError(f"{config.source} knows its columns; {', '.join(columns)} are for tables.")
         return _prepare_named(config, report)
     if not path.exists():
@@ -111,7 +114,7 @@ def _is_named(source: str) -> bool:
 
 
 def _columns(config: DataConfig) -> dict[str, Any]:
-    return config.model_dump(include={"user", "item", "time", "value", "time_unit"})
+    return config.model_dump(include=COLUMNS)
 
 
 def raw_files(name: str) -> list[Path]:

@@ -78,11 +78,12 @@ def order(interactions: Interactions, config: DataConfig, spool: Path) -> Log:
             f"{interactions.name}: all events belong to one user ({user_ids[0]!r}); there is nobody to learn from. "
             "Is --user the right column?"
         )
-    columns = [user_codes, item_codes, interactions.timestamps(), interactions.values()]
+    times, values = interactions.timestamps(), interactions.values()
     if (by_row := interactions.by_row()) is not None:
-        columns = [None if column is None else column[by_row] for column in columns]
-    users, items, times, values = columns
-    sequences = order_events(users, items, times, values, _row_mask(interactions.name, times, values, config), spool)
+        user_codes, item_codes, times = user_codes[by_row], item_codes[by_row], times[by_row]
+        values = None if values is None else values[by_row]
+    keep = _row_mask(interactions.name, times, values, config)
+    sequences = order_events(user_codes, item_codes, times, values, keep, spool)
     facts = {"source_events": len(interactions), "fingerprint": interactions.fingerprint()}
     return Log(sequences, user_ids, item_ids, interactions, facts)
 

@@ -60,6 +60,25 @@ class Sequences:
         """The same users with their histories cut at `ends` (U,); shares all arrays."""
         return replace(self, ends=ends)
 
+    def since(self, moment: int) -> Sequences:
+        """The same users with their events from `moment` (milliseconds) on; shares all arrays."""
+        return replace(self, starts=self.before(moment))
+
+    def before(self, moment: int) -> Ints:
+        """(U,) position of each user's first event from `moment` (milliseconds) on, or where the history ends.
+
+        Raises:
+            ValueError: there are no times.
+        """
+        if self.times is None:
+            raise ValueError("these histories have no clock times")
+        found = self.starts.copy()
+        for users, events in self.blocks():
+            passed = np.r_[0, np.cumsum(self.times[events] < moment)]
+            low, high = self.starts[users] - events.start, self.ends[users] - events.start
+            found[users] += passed[high] - passed[low]
+        return found
+
     def with_items(self, items: npt.NDArray[np.int32], num_items: int) -> Sequences:
         """The same histories with other items in them."""
         return replace(self, items=items, num_items=num_items)

@@ -65,10 +65,10 @@ def temporal(sequences: Sequences, validation_from: float | str, test_from: floa
             f"validation_from {validation_from} is not before test_from {test_from}: "
             f"they are {_iso(moments[0])} and {_iso(moments[1])} here."
         )
-    first, second = (_before(sequences, moment) for moment in moments)
+    first, second = (sequences.before(moment) for moment in moments)
     words = f"global split in time (validation from {_iso(moments[0])}, test from {_iso(moments[1])})"
-    split = _between(sequences, first, second, targets, words)
-    return Split(**{**vars(split), "moments": dict(zip(("validation_from", "test_from"), moments, strict=True))})
+    named = dict(zip(("validation_from", "test_from"), moments, strict=True))
+    return _between(sequences, first, second, targets, words, named)
 
 
 def ratio(sequences: Sequences, holdout: tuple[float, float], targets: str) -> Split:
@@ -101,12 +101,11 @@ def new_users(sequences: Sequences, user_ids: Sequence[str], holdout: tuple[floa
     place = np.array([int.from_bytes(digest) for digest in digests], dtype=np.float64) / 2**64
     test, validation = place < holdout[1], (place >= holdout[1]) & (place < sum(holdout))
     train_ends = np.where(test | validation, sequences.starts, sequences.ends)
-    parts = {
-        name: cases_between(sequences, sequences.starts, np.where(chosen, sequences.ends, sequences.starts), targets)
-        for name, chosen in (("validation", validation), ("test", test))
-    }
+    starts, ends = sequences.starts, sequences.ends
+    validation_cases = cases_between(sequences, starts, np.where(validation, ends, starts), targets)
+    test_cases = cases_between(sequences, starts, np.where(test, ends, starts), targets)
     words = f"people who were never trained on ({holdout[1]:.0%} of all, validation {holdout[0]:.0%})"
-    return Split(train_ends, **parts, words=f"{words}, {TARGETS[targets]}")
+    return Split(train_ends, validation_cases, test_cases, f"{words}, {TARGETS[targets]}")
 
 
 #: What is asked between two points of a history, as protocols say it.
@@ -193,21 +192,13 @@ def target_hash(cases: Cases, sequences: Sequences, user_ids: list[str], catalog
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _between(sequences: Sequences, first: Ints, second: Ints, targets: str, words: str) -> Split:
+def _between(
+    sequences: Sequences, first: Ints, second: Ints, targets: str, words: str, moments: dict[str, int] | None = None
+) -> Split:
     """Training up to `first`, validation up to `second`, then the test."""
-    parts = (cases_between(sequences, *span, targets) for span in ((first, second), (second, sequences.ends)))
-    return Split(first, *parts, words=f"{words}, {TARGETS[targets]}")
-
-
-def _before(sequences: Sequences, moment: int) -> Ints:
-    """(U,) position of each user's first event from `moment` on."""
-    assert sequences.times is not None
-    found = sequences.starts.copy()
-    for users, events in sequences.blocks():
-        passed = np.r_[0, np.cumsum(sequences.times[events] < moment)]
-        starts = sequences.starts[users] - events.start
-        found[users] += passed[sequences.ends[users] - events.start] - passed[starts]
-    return found
+    validation = cases_between(sequences, first, second, targets)
+    test = cases_between(sequences, second, sequences.ends, targets)
+    return Split(first, validation, test, f"{words}, {TARGETS[targets]}", moments or {})
 
 
 def _moment(times: Ints, at: float | str) -> int:

@@ -71,6 +71,6 @@ def blocks(length: int) -> Iterator[slice]:
 
 
 def _write(file: IO[bytes], values: npt.NDArray[Any]) -> None:
-    data = memoryview(values.reshape(-1).view(np.uint8))
+    data = values.reshape(-1).view(np.uint8).data
     while len(data):
         data = data[file.write(data) :]

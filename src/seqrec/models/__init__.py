@@ -2,6 +2,7 @@
 
 MODELS: dict[str, str] = {
     "popularity": "seqrec.models.popularity:Popularity",
+    "recent_popularity": "seqrec.models.recent_popularity:RecentPopularity",
     "markov": "seqrec.models.markov:Markov",
     "sasrec": "seqrec.models.sasrec:SASRec",
     "xlstm": "seqrec.models.xlstm:XLSTM",

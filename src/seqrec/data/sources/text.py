@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +82,7 @@ class Source:
         with self._explained():
             return self.connection.sql(self._query(expressions, clause)).to_arrow_table()
 
-    def batches(self, **expressions: str) -> Iterator[pa.RecordBatch]:
+    def batches(self, **expressions: str) -> Generator[pa.RecordBatch, None, None]:
         """As `select`, a few hundred thousand rows at a time, so that the whole need not fit into memory."""
         rows = 1 << 18
         with self._explained(), self.connection.sql(self._query(expressions)).to_arrow_reader(rows) as reader:
