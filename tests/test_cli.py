@@ -213,6 +213,7 @@ def test_data_prepare_describe_and_list(folder: Path) -> None:
     assert described["users"] == 40
     assert described["folder"] == str(path)
     again = json_of(seqrec("data", "prepare", "log.csv", *COLUMNS, "--json", cwd=folder))
+    assert described.pop("report")["order"]["cases"] == again["validation"]["cases"]
     assert again == described
     assert {"name": "ml-100k", "here": False} in json_of(seqrec("data", "list", "--json", cwd=folder))
 

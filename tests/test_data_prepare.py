@@ -188,7 +188,9 @@ def test_the_folder_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 def test_preparing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     folders = [prepared(tmp_path / name, TINY).folder for name in ("one", "two")]
-    first, second = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders)
+    first, second = (
+        {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()} for folder in folders
+    )
     assert first == second
 
 

@@ -14,7 +14,9 @@ import pyarrow as pa
 import pytest
 
 from seqrec.data.sources import SOURCES, movielens
-from seqrec.data.sources.movielens import WHEEL_SHA256, add, load, read_zip, split_year
+from seqrec.data.sources.movielens import add, load, read_zip
+from seqrec.data.sources.movielens_titles import split_year
+from seqrec.data.sources.movielens_wheel import WHEEL_SHA256
 from seqrec.errors import DataError, DownloadError, UnknownNameError
 from seqrec.files import sha256_file
 from seqrec.registry import resolve
@@ -50,6 +52,15 @@ ML_1M = {
     "ml-1m/users.dat": "1::F::1::10::48067\n2::M::56::20::70072-1234\n3::M::25::0::02460\n",
     "ml-1m/README": "anything",
 }
+ML_10M = {
+    "ml-10M100K/ratings.dat": "1::122::5::838985046\n1::231::3.5::838983392\n2::122::0.5::868244777\n",
+    "ml-10M100K/movies.dat": (
+        '122::Amélie :: "Le fabuleux destin", Part: I (2001)::Comedy|Romance\r\n'
+        "231::千と千尋の神隠し (2006\u20132007)::Animation\n\n"
+        "5::No year::(no genres listed)\n"
+    ),
+    "ml-10M100K/tags.dat": "15::4973::excellent!::1215184630\n",
+}
 LATEST = {
     "ml-latest-small/ratings.csv": "userId,movieId,rating,timestamp\n1,1,4.0,964982703\n1,3,4.5,964981247\n",
     "ml-latest-small/movies.csv": (
@@ -63,7 +74,7 @@ LATEST = {
 
 
 def write(path: Path, members: dict[str, str]) -> Path:
-    encoding = "utf-8" if any(name.startswith("ml-latest") for name in members) else "latin-1"
+    encoding = "latin-1" if any(name.endswith(("u.data", "users.dat")) for name in members) else "utf-8"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in members.items():
             archive.writestr(name, text.encode(encoding))
@@ -154,6 +165,71 @@ def test_latest_small(tmp_path: Path) -> None:
         {"id": "3", "title": "Death Note: Desu nôto", "categories": [], "year": 2006},
         {"id": "4", "title": "Babylon 5, the", "categories": ["Sci-Fi"], "year": None},
     ]
+
+
+def test_ml_10m(tmp_path: Path) -> None:
+    log = read_zip("ml-10m", write(tmp_path / "a.zip", ML_10M))
+    assert (log.name, log.clock, log.revisits, log.users) == ("ml-10m", True, False, None)
+    assert log.events["value"].to_pylist() == [5.0, 3.5, 0.5]
+    assert log.items is not None
+    assert log.items.to_pylist() == [
+        {
+            "id": "122",
+            "title": 'Amélie :: "Le fabuleux destin", Part: I',
+            "categories": ["Comedy", "Romance"],
+            "year": 2001,
+        },
+        {"id": "231", "title": "千と千尋の神隠し", "categories": ["Animation"], "year": 2006},
+        {"id": "5", "title": "No year", "categories": [], "year": None},
+    ]
+
+
+@pytest.mark.parametrize("name", ["ml-20m", "ml-25m", "ml-32m"])
+def test_the_large_ones_are_written_as_latest(tmp_path: Path, name: str) -> None:
+    members = {f"{name}/{Path(member).name}": text.replace("\n", "\r\n") for member, text in LATEST.items()}
+    members[f"{name}/movies.csv"] = "\ufeff" + members[f"{name}/movies.csv"]
+    log = read_zip(name, write(tmp_path / "a.zip", members))
+    assert (log.name, len(log), log.revisits) == (name, 2, False)
+    assert log.items is not None
+    assert log.items["title"].to_pylist()[0] == 'Amélie, or "Le fabuleux destin", Part: I'
+
+
+def test_another_number_of_ratings_is_told_and_not_refused(tmp_path: Path) -> None:
+    added = add("ml-10m", write(tmp_path / "mine.zip", ML_10M), tmp_path / "cache")
+    assert added.official is False
+    said: list[str] = []
+    assert len(load("ml-10m", cache=tmp_path / "cache", report=said.append)) == 3
+    assert said == [f"{added.path} holds 3 ratings; GroupLens counts 10,000,054 in ml-10m."]
+
+
+def test_what_is_unpacked_lies_in_the_cache_and_goes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", ML_1M | {"copy/movies.dat": "1::Twice (1999)::Drama\n"})
+    cache = tmp_path / "cache"
+    with pytest.raises(DataError, match=r"movies\.dat should be in it once, is 2 times"):
+        read_zip("ml-1m", path, cache)
+    assert list((cache / "spool").iterdir()) == []
+
+
+def test_what_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    for name, members, bad in (("ml-10m", ML_10M, "ml-10M100K/movies.dat"), ("ml-20m", LATEST, "ml-20m/movies.csv")):
+        path = tmp_path / f"{name}.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, text in members.items():
+                called = member.replace("ml-latest-small", name)
+                archive.writestr(called, text.encode("latin-1", "replace" if called == bad else "ignore"))
+        said = refusal(name, path)
+        assert f"{path}: {bad}: " in said
+        assert "not utf-8" in said
+
+
+def test_a_line_of_films_without_colons_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zip", ML_10M | {"ml-10M100K/movies.dat": "122::Fine (2001)::Comedy\n\n231:No\n"})
+    assert f"{path}: ml-10M100K/movies.dat, line 3, column 'item': no usable id" in refusal("ml-10m", path)
+
+
+def test_a_folder_or_nothing_instead_of_a_zip(tmp_path: Path) -> None:
+    assert f"{tmp_path} is a folder. Give the path of ml-1m.zip" in refusal("ml-1m", tmp_path)
+    assert "cannot be read" in refusal("ml-1m", tmp_path / "none.zip")
 
 
 def test_surrogate_times_and_other_members_and_folders(tmp_path: Path) -> None:

@@ -105,6 +105,36 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     assert len(read_recbole(tmp_path / "more")) == 2
 
 
+def test_a_log_in_three_parts(tmp_path: Path) -> None:
+    header, first, second = INTER.splitlines(keepends=True)
+    parts = {"train": header + first, "valid": header + second, "test": header + "2\t10\t1\t964982705\n"}
+    for part, text in parts.items():
+        (tmp_path / f"log.{part}.inter").write_text(text)
+    write(tmp_path, item=ITEM)
+    for path in (tmp_path, tmp_path / "log"):
+        log = read_recbole(path)
+        assert log.name == "log"
+        assert log.items is not None
+        assert log.events.select(["row", "user", "item", "timestamp", "value"]).to_pylist() == [
+            {"row": 0, "user": "1", "item": "10", "timestamp": 964982703000, "value": 3.0},
+            {"row": 1, "user": "1", "item": "11", "timestamp": 964982704000, "value": 4.5},
+            {"row": 2, "user": "2", "item": "10", "timestamp": 964982705000, "value": 1.0},
+        ]
+        assert log.codes("item")[1] == ["10", "11"]
+    assert read_recbole(tmp_path, time=None).timestamps().tolist() == [0, 1, 2]
+    assert len(read_recbole(tmp_path / "log.valid.inter")) == 1
+    write(tmp_path, inter=INTER)
+    assert len(read_recbole(tmp_path)) == 2, "the whole log is there: it is the log"
+
+
+def test_parts_with_whole_histories_are_no_log(tmp_path: Path) -> None:
+    text = "user_id:token\titem_id:token\titem_id_list:token_seq\n1\t10\t11 12\n"
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"log.{part}.inter").write_text(text)
+    assert f"{tmp_path / 'log.train.inter'}: its rows hold whole histories (item_id_list)" in refusal(tmp_path)
+    assert "log.inter" in refusal(tmp_path)
+
+
 @pytest.mark.skipif(not (REAL / "ml-100k").is_dir(), reason="the real data are not here")
 def test_the_real_ml_100k() -> None:
     log = read_recbole(REAL / "ml-100k")

@@ -1,40 +1,58 @@
-"""seqrec data: get a log, prepare it, look at it."""
+"""seqrec data: get a log, sample it, prepare it, look at it, hand it on."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqrec.cli import options
+from seqrec.cli.data_export import export
+from seqrec.cli.data_sample import sample
 
-app = typer.Typer(help="List, add, prepare and describe data sets.", no_args_is_help=True)
-Source = Annotated[str, typer.Argument(help="A data set, a table, or a folder of RecBole files.")]
+if TYPE_CHECKING:
+    from seqrec.data.prepared import PreparedData
+
+app = typer.Typer(help="List, add, sample, prepare, describe and export data sets.", no_args_is_help=True)
+Source = Annotated[str, typer.Argument(help="A data set, a table, or a folder of Parquet or RecBole files.")]
+Html = Annotated[Path | None, typer.Option(help="Write the report as one page to this file.")]
+Order = Annotated[bool, typer.Option(help="Measure how sequential the log is, which takes most of the time.")]
 
 
 @app.command("list")
-def list_sources(as_json: options.Json = False) -> None:
+def list_sources(
+    text: Annotated[str, typer.Argument(help="Only names that contain this, each on its line.")] = "",
+    as_json: options.Json = False,
+) -> None:
     """The data sets that have a name, and whether they are here."""
     from seqrec.cli.show import console, new_table, print_json
     from seqrec.data.download import cache_folder
     from seqrec.data.load import raw_files
-    from seqrec.data.sources import SOURCES
+    from seqrec.data.sources import BY_HAND, SOURCES
 
-    rows = [{"name": name, "here": bool(raw_files(name))} for name in SOURCES]
+    here = {name: bool(raw_files(name)) for name in SOURCES if text in name}
     if as_json:
-        print_json(rows)
+        print_json([{"name": name, "here": found} for name, found in here.items()])
         return
-    table = new_table("data set", "here", title=f"Cache: {cache_folder()}")
-    for row in rows:
-        table.add_row(str(row["name"]), "yes" if row["here"] else "fetched when needed, or: seqrec data add")
+    table, folded = new_table("data set", "here", title=f"Cache: {cache_folder()}"), Counter[str]()
+    for name, found in here.items():
+        if not found and not text and (family := re.match(r"amazon-\d{4}-", name)):
+            folded[family[0]] += 1
+            continue
+        absent = f"get it by hand, then: seqrec data add {name} PATH" if name in BY_HAND else "fetched when needed"
+        table.add_row(name, "yes" if found else absent)
+    for start, count in folded.items():
+        table.add_row(f"{start}... ({count})", f"fetched when needed; names: seqrec data list {start[:-1]}")
     console().print(table)
 
 
 @app.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="Which data set the file is.")],
-    path: Annotated[Path, typer.Argument(help="The zip you have.")],
+    path: Annotated[Path, typer.Argument(help="The archive, file or folder you have.")],
     as_json: options.Json = False,
 ) -> None:
     """Take over a file you have, after reading it as the data set it is meant to be."""
@@ -55,7 +73,10 @@ def add(
         False: "It is not the official file: its MD5 differs. It was read without error and is used as it is.",
         None: "There is no official checksum to compare it with.",
     }[added.official]
-    console().print(f"{name}: {added.rows:,} ratings, SHA-256 {added.sha256}\n{verdict}\n{added.path}", soft_wrap=True)
+    console().print(f"{name}: {added.rows:,} events, SHA-256 {added.sha256}\n{verdict}\n{added.path}", soft_wrap=True)
+
+
+app.command("sample")(sample)
 
 
 @app.command("prepare")
@@ -69,12 +90,21 @@ def prepare(
     as_json: options.Json = False,
 ) -> None:
     """Filter, order and split a log; print the folder. Repeating it costs nothing."""
-    _show(source, settings, options.columns(user, item, time, time_unit), as_json, folder_last=True)
+    from seqrec.cli.show import console, print_json, summary
+
+    data = _load(source, settings, options.columns(user, item, time, time_unit))
+    if as_json:
+        print_json({**data.facts, "folder": str(data.folder)})
+        return
+    console().print(summary(data.facts))
+    console().print(str(data.folder), soft_wrap=True)
 
 
 @app.command("describe")
 def describe(
     source: Source,
+    html: Html = None,
+    order: Order = True,
     settings: options.Set = None,
     user: options.User = None,
     item: options.Item = None,
@@ -82,19 +112,34 @@ def describe(
     time_unit: options.TimeUnit = None,
     as_json: options.Json = False,
 ) -> None:
-    """What is in a prepared data set."""
-    _show(source, settings, options.columns(user, item, time, time_unit), as_json, folder_last=False)
+    """What is in a log: lengths, popularity, time, ties, repeats, targets, and how sequential it is."""
+    from dataclasses import asdict
 
-
-def _show(source: str, settings: list[str] | None, columns: dict[str, str], as_json: bool, folder_last: bool) -> None:
+    from seqrec.analysis.data_page import write_html
+    from seqrec.analysis.data_report import data_report
+    from seqrec.analysis.data_terminal import terminal
     from seqrec.cli.show import console, print_json, summary
+
+    data = _load(source, settings, options.columns(user, item, time, time_unit))
+    report = data_report(data, order=order)
+    if html is not None:
+        write_html(report, html)
+    if as_json:
+        print_json({**data.facts, "folder": str(data.folder), "report": asdict(report)})
+        return
+    screen = console()
+    screen.print(summary(data.facts))
+    screen.print(*terminal(report, plain=not screen.is_terminal), sep="\n")
+    if html is not None:
+        screen.print(f"Written to {html}", soft_wrap=True)
+
+
+app.command("export")(export)
+
+
+def _load(source: str, settings: list[str] | None, columns: dict[str, Any]) -> PreparedData:
+    from seqrec.cli.show import console
     from seqrec.data.load import load_data
 
     given = {key.removeprefix("data."): value for key, value in options.changes(settings).items()}
-    data = load_data(source, report=console(stderr=True).print, **given, **columns)
-    if as_json:
-        print_json({**data.facts, "folder": str(data.folder)})
-        return
-    console().print(summary(data.facts))
-    if folder_last:
-        console().print(str(data.folder))
+    return load_data(source, report=console(stderr=True).print, **given, **columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any
 
 import typer
@@ -46,6 +47,7 @@ def columns(user: str | None, item: str | None, time: str | None, time_unit: str
 
 def _value(text: str) -> Any:
     try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
+        value = float(text) if "e" in text.lower() else yaml.safe_load(text)
     except ValueError:
-        return yaml.safe_load(text)  # YAML 1.1 reads 1e-3 as a string; anything else it reads itself
+        value = yaml.safe_load(text)  # YAML 1.1 reads 1e-3 as a string; anything else it reads itself
+    return text.strip() if isinstance(value, date) else value  # what settings call a date is ISO text

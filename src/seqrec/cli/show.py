@@ -78,7 +78,8 @@ def summary(facts: Mapping[str, Any]) -> Table:
 def _repeats(facts: Mapping[str, Any]) -> str:
     if facts["repeats"] == "first":
         return "the first event of each user and item is kept"
-    return f"kept: {facts['repeated_events']:.1%} of events repeat an item, {facts['duplicate_rows']:,} the time too"
+    share = f"kept: {facts['repeated_events']:.1%} of events repeat an item of the history"
+    return f"{share}, {facts['duplicate_rows']:,} its time too"
 
 
 def _targets(part: Mapping[str, Any]) -> str:

@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from seqrec.config import Config
+from seqrec.data.features import FeatureConfig
 
 #: A share of all events, or an ISO date.
 Moment = Annotated[float, Field(gt=0, lt=1)] | str
 
 
-class DataConfig(Config):
+class DataConfig(FeatureConfig):
     """A data set by name (`ml-1m`) or path, and how it is prepared. Columns are for tables only."""
 
     source: str = Field("ml-100k", description="a known data set, a table, a folder of Parquet or RecBole files")

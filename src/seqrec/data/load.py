@@ -97,6 +97,8 @@ def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig,
     from seqrec.data.download import cache_folder
     from seqrec.data.prepare import prepare, prepared_name
 
+    if config.vectors is not None:
+        content += _signature(Path(config.vectors))
     folder = cache_folder() / "prepared" / prepared_name(content, config)
     if folder.exists():
         try:

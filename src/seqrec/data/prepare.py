@@ -16,6 +16,7 @@ import numpy as np
 from seqrec.data.catalogue import catalogue
 from seqrec.data.config import DataConfig
 from seqrec.data.facts import log_facts, split_facts
+from seqrec.data.feature_building import build_features
 from seqrec.data.filters import (
     Mask,
     as_sessions,
@@ -109,10 +110,10 @@ def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
     sequences, present = renumber_items(sequences, spool)
     kept = np.flatnonzero(sequences.lengths)
     sequences = replace(sequences, starts=sequences.starts[kept], ends=sequences.ends[kept])
-    user_ids = [log.user_ids[user] for user in owners[kept]]
-    known = _known(user_ids, source.users)
+    people = [log.user_ids[user] for user in owners[kept]]
+    user_ids = people
     if numbers is not None:
-        user_ids = [f"{user}#{number}" for user, number in zip(user_ids, numbers[kept].tolist(), strict=True)]
+        user_ids = [f"{user}#{number}" for user, number in zip(people, numbers[kept].tolist(), strict=True)]
     item_ids = [log.item_ids[item - 1] for item in present]
     split = split_by(sequences if source.clock else replace(sequences, times=None), user_ids, config)
     _refuse_no_targets(source.name, sequences, split)
@@ -133,8 +134,9 @@ def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
     }
     with atomic_folder(folder) as temporary:
         _write(temporary, sequences, split, source.clock)
+        build_features(item_ids, source.items, people, source.users, config).save(temporary / "features")
         names.save(temporary / "items.json")
-        write_json(temporary / "users.json", {"ids": user_ids} | known)
+        write_json(temporary / "users.json", {"ids": user_ids} | _known(people, source.users))
         write_json(temporary / "facts.json", facts)
     return PreparedData.load(folder)
 

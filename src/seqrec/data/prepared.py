@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqrec.data.catalogue import Catalogue
+from seqrec.data.features import Features
 from seqrec.data.sequences import Cases, Sequences
 from seqrec.data.splits import Split
 from seqrec.errors import DataError
@@ -59,6 +60,14 @@ class PreparedData:
     def user_table(self) -> dict[str, list[Any]]:
         """Columns of what is known about each user; `ids` always."""
         return dict(read_json(self.folder / "users.json"))
+
+    def features(self) -> Features:
+        """What is known about items and users as arrays, mapped from disk.
+
+        Raises:
+            DataError: they are damaged or missing.
+        """
+        return Features.load(self.folder / "features")
 
     @classmethod
     def load(cls, folder: Path) -> PreparedData:

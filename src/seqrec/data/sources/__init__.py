@@ -12,8 +12,23 @@ A module whose raw file people can bring themselves also has `add(name, path, ca
 
 from __future__ import annotations
 
+from seqrec.data.sources.amazon_categories import names as amazon_names
+
+#: Their terms have to be agreed to by a person.
+BY_HAND = ("yelp", "retailrocket", "retailrocket-buys")
 SOURCES: dict[str, str] = {
     "ml-100k": "seqrec.data.sources.movielens:load",
     "ml-latest-small": "seqrec.data.sources.movielens:load",
     "ml-1m": "seqrec.data.sources.movielens:load",
+    "ml-10m": "seqrec.data.sources.movielens:load",
+    "ml-20m": "seqrec.data.sources.movielens:load",
+    "ml-25m": "seqrec.data.sources.movielens:load",
+    "ml-32m": "seqrec.data.sources.movielens:load",
+    "steam": "seqrec.data.sources.steam:load",
+    "music4all": "seqrec.data.sources.music4all:load",
+    "lastfm-1k": "seqrec.data.sources.lastfm:load",
+    "yelp": "seqrec.data.sources.yelp:load",
+    "retailrocket": "seqrec.data.sources.retailrocket:load",
+    "retailrocket-buys": "seqrec.data.sources.retailrocket:load",
+    **amazon_names(),
 }

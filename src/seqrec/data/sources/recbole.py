@@ -6,15 +6,17 @@ Format: Zhao et al. 2021, "RecBole: Towards a unified, comprehensive and efficie
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from seqrec.data.interactions import Interactions
-from seqrec.data.sources.table import read_events
+from seqrec.data.sources.events import read_events
 from seqrec.data.sources.text import Dialect, Source, one_per_id, text_file
 from seqrec.errors import DataError
 
@@ -24,6 +26,8 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 TITLES = ("movie_title", "title", "name", "item_name", "product_name", "track_name", "game_name")
 CATEGORIES = ("class", "genres", "genre", "categories", "category", "tags")
 YEARS = ("release_year", "year")
+#: `<name>.train.inter` and so on: a log that somebody has split. Read in this order where there is no whole one.
+BENCHMARK = ("train", "valid", "test")
 
 
 def read_recbole(
@@ -39,7 +43,8 @@ def read_recbole(
     """Read a folder of atomic files.
 
     Args:
-        path: a folder with one `.inter` file, that file, or the files' common path without suffix.
+        path: a folder with one log, its `.inter` file, or the files' common path without suffix. A log may also
+            be in three parts, `<name>.train.inter`, `.valid.inter` and `.test.inter`, which follow one another.
         user, item, time: names of columns, without their types; `time` None takes the order of the rows.
         value: column of the rating; None is `rating` where there is one.
         time_unit: as in `read_table`.
@@ -52,33 +57,54 @@ def read_recbole(
     Raises:
         DataError: no such files, a header without types, or a value that cannot be used: where and what.
     """
-    inter = _inter_file(Path(path))
-    table, _ = _atomic(inter)
-    if value is None and "rating" in table.names:
+    base, files = _find(Path(path))
+    tables = [_atomic(file)[0] for file in files]
+    if value is None and all("rating" in table.names for table in tables):
         value = "rating"
     time_unit = "order" if time is None else time_unit
-    events, clock = read_events(table, user=user, item=item, time=time, value=value, time_unit=time_unit)
-    items, users = inter.with_suffix(".item"), inter.with_suffix(".user")
+    for file, table in zip(files, tables, strict=True):
+        if len(files) > 1 and f"{item}_list" in table.names:
+            raise DataError(
+                f"{file}: its rows hold whole histories ({item}_list), so that its parts are no log. "
+                f"Put the log beside it, as {base.name}.inter."
+            )
+    read = [read_events(table, user=user, item=item, time=time, value=value, time_unit=time_unit) for table in tables]
+    items, users = base.with_name(f"{base.name}.item"), base.with_name(f"{base.name}.user")
     return Interactions(
-        name=name or inter.stem,
-        events=events,
+        name=name or base.name,
+        events=_joined([events for events, _ in read], by_row=time is None),
         items=_read_items(items, item) if items.is_file() else None,
         users=_read_users(users, user) if users.is_file() else None,
-        clock=clock,
+        clock=read[0][1],
     )
 
 
-def _inter_file(path: Path) -> Path:
+def _find(path: Path) -> tuple[Path, list[Path]]:
+    """Common path of the files without suffix, and the `.inter` files that are the log."""
     if path.is_dir():
         found = sorted(path.glob("*.inter"))
-        if len(found) != 1:
+        parts = "|".join(BENCHMARK)
+        names = {re.sub(rf"(\.({parts}))?\.inter$", "", file.name) for file in found}
+        if len(names) != 1:
             what = ", ".join(file.name for file in found) or "none"
             raise DataError(f"{path}: one .inter file is needed here, found {what}. Give the path of the file itself.")
-        return found[0]
-    inter = path if path.suffix == ".inter" else path.with_name(f"{path.name}.inter")
-    if not inter.is_file():
-        raise DataError(f"{inter} does not exist. Give a folder of RecBole files, or the path of its .inter file.")
-    return inter
+        path = path / names.pop()
+    base = path.with_suffix("") if path.suffix == ".inter" else path
+    whole, *parts_of_it = (base.with_name(f"{base.name}{part}.inter") for part in ("", *(f".{p}" for p in BENCHMARK)))
+    files = [whole] if whole.is_file() else [file for file in parts_of_it if file.is_file()]
+    if not files:
+        raise DataError(f"{whole} does not exist. Give a folder of RecBole files, or the path of its .inter file.")
+    return base, files
+
+
+def _joined(tables: Sequence[pa.Table], by_row: bool) -> pa.Table:
+    """The events of all parts, numbered through."""
+    if len(tables) == 1:
+        return tables[0]
+    events = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    rows = pa.array(np.arange(len(events), dtype=np.int64))
+    events = events.set_column(events.column_names.index("row"), "row", rows)
+    return events.set_column(events.column_names.index("timestamp"), "timestamp", rows) if by_row else events
 
 
 def _atomic(path: Path) -> tuple[Source, dict[str, str]]:

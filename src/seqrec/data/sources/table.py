@@ -17,8 +17,8 @@ from seqrec.errors import DataError, unknown_name
 
 #: Common names of columns, likeliest first, in lower case without punctuation.
 GUESSES: Mapping[str, Sequence[str]] = {
-    "user": ("userid", "user", "uid", "visitorid", "customerid", "customer", "reviewerid", "memberid", "member",
-             "sessionid", "session", "username", "userkey", "u"),
+    "user": ("userid", "user", "uid", "queryid", "visitorid", "customerid", "customer", "reviewerid", "memberid",
+             "member", "sessionid", "session", "username", "userkey", "u"),
     "item": ("itemid", "item", "iid", "movieid", "movie", "productid", "product", "parentasin", "asin", "trackid",
              "track", "songid", "song", "artistid", "bookid", "isbn", "articleid", "newsid", "gameid", "appid",
              "businessid", "videoid", "sku", "itemkey", "i"),

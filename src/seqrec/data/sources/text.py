@@ -96,7 +96,9 @@ class Source:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (duckdb.Error, pa.ArrowException, UnicodeDecodeError) as error:
+        except (duckdb.Error, pa.ArrowException, UnicodeDecodeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's; DuckDB's errors arrive through Arrow as one without a number
             raise DataError(f"{self.where}: {_explain(error)}") from error
 
     def strings(self, names: Sequence[str]) -> pa.Table:
