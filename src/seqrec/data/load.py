@@ -15,6 +15,7 @@ from seqrec.registry import resolve
 
 if TYPE_CHECKING:
     from seqrec.data.interactions import Interactions
+    from seqrec.data.prepare import Log
 
 Report = Callable[[str], None]
 #: Settings that say how a table is read; a data set with a name knows its columns.
@@ -95,7 +96,7 @@ def read_source(config: DataConfig, report: Report = lambda line: None) -> Inter
 
 def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig, report: Report) -> PreparedData:
     from seqrec.data.download import cache_folder
-    from seqrec.data.prepare import prepare, prepared_name
+    from seqrec.data.prepare import finish, prepared_name
 
     if config.vectors is not None:
         content += _signature(Path(config.vectors))
@@ -105,9 +106,15 @@ def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig,
             return PreparedData.load(folder)
         except DataError as error:
             raise DataError(f"{error} (seqrec found it in its cache)") from error
-    interactions = read()
+    return finish(_ordered(read(), config, folder.parent, report), config, folder)
+
+
+def _ordered(interactions: Interactions, config: DataConfig, spool: Path, report: Report) -> Log:
+    """A function of its own, so that the rows are let go before the histories are worked on."""
+    from seqrec.data.prepare import order
+
     report(f"Preparing {len(interactions):,} events of {interactions.name}")
-    return prepare(interactions, config, folder)
+    return order(interactions, config, spool)
 
 
 def _is_named(source: str) -> bool:

@@ -63,15 +63,19 @@ def select(sequences: Sequences, keep: Mask, folder: Path) -> Sequences:
     """The events (N,) that are kept, of the same users; the sequences themselves when that is all of them."""
     if keep.all():
         return sequences
-    before = np.zeros(len(keep) + 1, dtype=np.int64)
-    np.cumsum(keep, out=before[1:])
+    lengths = np.zeros(len(sequences), dtype=np.int64)
+    for users, events in sequences.blocks():
+        before = np.r_[0, np.cumsum(keep[events])]
+        low, high = sequences.starts[users] - events.start, sequences.ends[users] - events.start
+        lengths[users] = before[high] - before[low]
+    ends = np.cumsum(lengths)
     columns = {name: Spool(column.dtype, folder) for name, column in sequences.columns().items()}
     for block in blocks(len(keep)):
         for name, column in sequences.columns().items():
             columns[name].append(column[block][keep[block]])
     return Sequences(
-        starts=before[sequences.starts],
-        ends=before[sequences.ends],
+        starts=ends - lengths,
+        ends=ends,
         num_items=sequences.num_items,
         **{name: column.array() for name, column in columns.items()},
     )

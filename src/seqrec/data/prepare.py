@@ -35,6 +35,8 @@ from seqrec.errors import ConfigError, DataError
 from seqrec.files import atomic_folder, write_json
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from seqrec.data.interactions import Interactions
     from seqrec.data.splits import Split
 
@@ -44,17 +46,21 @@ class Log:
     """Ordered events of users 0..U-1 and what is known about them: what any reader, DuckDB or Spark, hands over.
 
     Attributes:
+        name, items, users, clock, revisits: as in `Interactions`, whose events are not needed any more.
         sequences: histories in time, ties in the order of the source; `times` always, clock or not.
         user_ids, item_ids: id in the source of user 0, 1, ... and of item 1, 2, ...
-        source: name, items, users, clock and revisits of the log; its events are not looked at any more.
         facts: `source_events` and `fingerprint`.
     """
 
+    name: str
     sequences: Sequences
     user_ids: list[str]
     item_ids: list[str]
-    source: Interactions
     facts: dict[str, Any]
+    items: pa.Table | None = None
+    users: pa.Table | None = None
+    clock: bool = True
+    revisits: bool | None = None
 
 
 def prepare(interactions: Interactions, config: DataConfig, folder: Path) -> PreparedData:
@@ -86,15 +92,25 @@ def order(interactions: Interactions, config: DataConfig, spool: Path) -> Log:
     keep = _row_mask(interactions.name, times, values, config)
     sequences = order_events(user_codes, item_codes, times, values, keep, spool)
     facts = {"source_events": len(interactions), "fingerprint": interactions.fingerprint()}
-    return Log(sequences, user_ids, item_ids, interactions, facts)
+    return Log(
+        name=interactions.name,
+        sequences=sequences,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        facts=facts,
+        items=interactions.items,
+        users=interactions.users,
+        clock=interactions.clock,
+        revisits=interactions.revisits,
+    )
 
 
 def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
     """Filter and split an ordered log into `folder`; one path, whoever did the ordering."""
-    source, spool = log.source, folder.parent
-    if not source.clock and (config.max_per_day or config.session_gap):
-        raise ConfigError(f"{source.name}: max_per_day and session_gap need clock times, and this log has none.")
-    first_only = config.repeats == "first" or (config.repeats == "auto" and source.revisits is False)
+    spool = folder.parent
+    if not log.clock and (config.max_per_day or config.session_gap):
+        raise ConfigError(f"{log.name}: max_per_day and session_gap need clock times, and this log has none.")
+    first_only = config.repeats == "first" or (config.repeats == "auto" and log.revisits is False)
     sequences = log.sequences
     if first_only:
         sequences = select(sequences, ~repeated(sequences), spool)
@@ -104,7 +120,7 @@ def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
     sequences = select(sequences, _core(sequences, config), spool)
     if not len(sequences.items):
         raise DataError(
-            f"{source.name}: nothing is left of {log.facts['source_events']:,} events when every user and item needs "
+            f"{log.name}: nothing is left of {log.facts['source_events']:,} events when every user and item needs "
             f"{config.k_core}{_also(config)}. Lower it: --set data.k_core=2 (0 keeps everything)."
         )
     sequences, present = renumber_items(sequences, spool)
@@ -115,28 +131,28 @@ def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
     if numbers is not None:
         user_ids = [f"{user}#{number}" for user, number in zip(people, numbers[kept].tolist(), strict=True)]
     item_ids = [log.item_ids[item - 1] for item in present]
-    split = split_by(sequences if source.clock else replace(sequences, times=None), user_ids, config)
-    _refuse_no_targets(source.name, sequences, split)
-    names = catalogue(item_ids, source.items)
+    split = split_by(sequences if log.clock else replace(sequences, times=None), user_ids, config)
+    _refuse_no_targets(log.name, sequences, split)
+    names = catalogue(item_ids, log.items)
     again = repeated(sequences)
     facts = {
         "format": FORMAT_VERSION,
-        "name": source.name,
+        "name": log.name,
         "config": config.model_dump(mode="json"),
         "k_core": config.k_core,
         **log.facts,
-        **log_facts(sequences, again, source.clock),
+        **log_facts(sequences, again, log.clock),
         **split_facts(sequences, split, again),
         "repeats": "first" if first_only else "keep",
-        "revisits": source.revisits,
-        "clock": source.clock,
+        "revisits": log.revisits,
+        "clock": log.clock,
         "test_targets": target_hash(split.test, sequences, user_ids, names),
     }
     with atomic_folder(folder) as temporary:
-        _write(temporary, sequences, split, source.clock)
-        build_features(item_ids, source.items, people, source.users, config).save(temporary / "features")
+        _write(temporary, sequences, split, log.clock)
+        build_features(item_ids, log.items, people, log.users, config).save(temporary / "features")
         names.save(temporary / "items.json")
-        write_json(temporary / "users.json", {"ids": user_ids} | _known(people, source.users))
+        write_json(temporary / "users.json", {"ids": user_ids} | _known(people, log.users))
         write_json(temporary / "facts.json", facts)
     return PreparedData.load(folder)
 
