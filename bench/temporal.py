@@ -17,7 +17,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from accuracy import SEEDS, one
-from record import Row, record
+from record import ROOT, Row, put, record
 
 DATASETS = ("ml-100k", "ml-latest-small")
 #: Split -> the variant of the preset that was chosen for it, on its own validation part.
@@ -65,6 +65,19 @@ def rows(dataset: str, split: str, model: str, found: list[dict[str, Any]]) -> l
     return table
 
 
+def overview() -> list[str]:
+    """Test NDCG@10 and Recall@10 of both splits side by side, from the stored figures."""
+    stored = json.loads((ROOT / "bench" / "results" / "temporal.json").read_text(encoding="utf-8"))
+    value = {row["metric"]: row["value"] for row in stored["rows"]}
+    lines = ["| log | model | leave-one-out NDCG@10 | Recall@10 | split in time NDCG@10 | Recall@10 |"]
+    lines.append("|---|---|---|---|---|---|")
+    for dataset, model in product(DATASETS, (*TRAINED, *FITTED)):
+        names = [f"{dataset}, {split.replace('_', '-')}, {model}: test" for split in SPLITS]
+        cells = [value[f"{name} {metric}"] for name in names for metric in ("NDCG@10", "Recall@10")]
+        lines.append(f"| {dataset} | {model} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     """Every job in a process of its own, `--parallel` at a time; then the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -101,6 +114,7 @@ def main() -> None:
         f"42; the epoch is chosen on validation NDCG@10, the test scored once. Seeds {', '.join(map(str, SEEDS))}."
     )
     record("temporal", table, protocol, device=asked.device)
+    put("temporal-overview", overview(), ROOT / "docs" / "benchmarks.md")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Looks at data and writes figures and pages: one self-contained HTML file each."""
