@@ -87,11 +87,13 @@ def test_the_two_commands_of_the_readme(workplace: Path) -> None:
     assert "pytest" in run(["make", "-n", "test"], REPOSITORY)
 
 
-def test_python_runs_as_shown(workplace: Path) -> None:
-    text = (REPOSITORY / "docs" / "python.md").read_text("utf-8")
+@pytest.mark.parametrize("page", ["docs/python.md", "docs/features.md"])
+def test_python_runs_as_shown(page: str, workplace: Path) -> None:
+    text = (REPOSITORY / page).read_text("utf-8")
     blocks = re.findall(r"<!-- run: (.*?) -->\n```python\n(.*?)```", text, re.DOTALL)
     outputs = dict(re.findall(r"<!-- output: (.*?) -->\n```text\n(.*?)```", text, re.DOTALL))
-    assert set(outputs) < {name for name, _ in blocks}
+    assert blocks
+    assert set(outputs) <= {name for name, _ in blocks}
     code = f"print({BETWEEN!r})\n".join(code for _, code in blocks)
     printed = run([sys.executable, "-W", "ignore", "-c", code], workplace).split(BETWEEN)
     for (name, _), output in zip(blocks, printed, strict=True):
