@@ -1,5 +1,6 @@
 # make run    install, get MovieLens-100K, train the quick xLSTM, show recommendations
 # make test   install what tests need, then the whole suite
+# make test-spark  preparation on Spark, which needs Java 17: a large package, so it is not part of make test
 # make check  formatting, lint and types
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,12 +8,16 @@ BIN := $(VENV)/bin
 # A GPU build: make run TORCH="torch==2.13.0 --index-url URL", with the URL that PyTorch's install page gives.
 TORCH ?= torch
 
-.PHONY: run test check
+.PHONY: run test test-spark check
 run: $(VENV)/.run
 	$(BIN)/seqrec train ml-100k xlstm --preset quick
 
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-spark: $(VENV)/.test
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[spark]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_data_spark.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, add, sample, prepare, describe and export data sets.", no_args_is_help=True)
 Source = Annotated[str, typer.Argument(help="A data set, a table, or a folder of Parquet or RecBole files.")]
 Html = Annotated[Path | None, typer.Option(help="Write the report as one page to this file.")]
+Spark = Annotated[str | None, typer.Option(metavar="MASTER", help="Where Spark runs: local[4], spark://host:7077.")]
 Order = Annotated[bool, typer.Option(help="Measure how sequential the log is, which takes most of the time.")]
 
 
@@ -87,12 +88,13 @@ def prepare(
     item: options.Item = None,
     time: options.Time = None,
     time_unit: options.TimeUnit = None,
+    spark: Spark = None,
     as_json: options.Json = False,
 ) -> None:
     """Filter, order and split a log; print the folder. Repeating it costs nothing."""
     from seqrec.cli.show import console, print_json, summary
 
-    data = _load(source, settings, options.columns(user, item, time, time_unit))
+    data = _load(source, settings, options.columns(user, item, time, time_unit), spark)
     if as_json:
         print_json({**data.facts, "folder": str(data.folder)})
         return
@@ -137,9 +139,12 @@ def describe(
 app.command("export")(export)
 
 
-def _load(source: str, settings: list[str] | None, columns: dict[str, Any]) -> PreparedData:
+def _load(source: str, settings: list[str] | None, columns: dict[str, Any], spark: str | None = None) -> PreparedData:
     from seqrec.cli.show import console
-    from seqrec.data.load import load_data
+    from seqrec.data.config import DataConfig
+    from seqrec.data.load import load_data, prepare_source_on_spark
 
-    given = {key.removeprefix("data."): value for key, value in options.changes(settings).items()}
-    return load_data(source, report=console(stderr=True).print, **given, **columns)
+    given = {key.removeprefix("data."): value for key, value in options.changes(settings).items()} | columns
+    if spark is not None:
+        return prepare_source_on_spark(DataConfig.parse({**given, "source": source}, "data."), spark)
+    return load_data(source, report=console(stderr=True).print, **given)

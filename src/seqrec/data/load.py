@@ -94,19 +94,48 @@ def read_source(config: DataConfig, report: Report = lambda line: None) -> Inter
     return read_table(path, **_columns(config))
 
 
+def prepare_source_on_spark(config: DataConfig, master: str) -> PreparedData:
+    """As `prepare_source`, for a table on a disk that Spark sees; the folder is the same, byte for byte.
+
+    Args:
+        master: where Spark runs: `local[4]`, `spark://host:7077`, `yarn`.
+    """
+    from seqrec.data.spark import prepare_on_spark
+
+    path = Path(config.source)
+    if _is_named(config.source) or (path / "facts.json").is_file() or path.suffix == ".inter":
+        raise ConfigError(f"{config.source}: Spark prepares tables: CSV, TSV, TXT and Parquet.")
+    if not path.exists():
+        raise unknown_name("file", config.source, ())
+    folder = _prepared_folder(_signature(path), config)
+    return _cached(folder) or prepare_on_spark(path, config, folder, master=master)
+
+
 def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig, report: Report) -> PreparedData:
+    from seqrec.data.prepare import finish
+
+    folder = _prepared_folder(content, config)
+    if (found := _cached(folder)) is not None:
+        return found
+    return finish(_ordered(read(), config, folder.parent, report), config, folder)
+
+
+def _prepared_folder(content: str, config: DataConfig) -> Path:
     from seqrec.data.download import cache_folder
-    from seqrec.data.prepare import finish, prepared_name
+    from seqrec.data.prepare import prepared_name
 
     if config.vectors is not None:
         content += _signature(Path(config.vectors))
-    folder = cache_folder() / "prepared" / prepared_name(content, config)
-    if folder.exists():
-        try:
-            return PreparedData.load(folder)
-        except DataError as error:
-            raise DataError(f"{error} (seqrec found it in its cache)") from error
-    return finish(_ordered(read(), config, folder.parent, report), config, folder)
+    return cache_folder() / "prepared" / prepared_name(content, config)
+
+
+def _cached(folder: Path) -> PreparedData | None:
+    if not folder.exists():
+        return None
+    try:
+        return PreparedData.load(folder)
+    except DataError as error:
+        raise DataError(f"{error} (seqrec found it in its cache)") from error
 
 
 def _ordered(interactions: Interactions, config: DataConfig, spool: Path, report: Report) -> Log:

@@ -116,7 +116,7 @@ def read_events(
     sql = event_sql(source, user=user, item=item, time=time, time_unit=time_unit)
     columns = {"user": sql.user, "item": sql.item, "timestamp": sql.timestamp}
     if value is not None:
-        columns |= _value_sql(source, value)
+        columns |= value_sql(source, value)
     spooled = _Spooled(optional_value)
     with closing(source.batches(**columns)) as batches:  # DuckDB answers nothing else while a reader is open
         problem = next((found for batch in batches if (found := spooled.add(batch))), None)
@@ -124,7 +124,7 @@ def read_events(
         return spooled.table(source), sql.clock
     column, row = problem
     if column == "timestamp":
-        raise _bad_time(source, sql, str(time), row)
+        raise bad_time(source, sql, str(time), row)
     if column == "bad":
         raise source.error(str(value), row, "not a number", "Correct it, or leave it empty.")
     raise source.no_id({"user": user, "item": item}[column], row)
@@ -174,7 +174,7 @@ class _Spooled:
         return pa.table(events)
 
 
-def _value_sql(source: Source, name: str) -> dict[str, str]:
+def value_sql(source: Source, name: str) -> dict[str, str]:
     """SQL for a number, null where empty, and for whether it is neither a finite number nor empty."""
     number, text = source.number_sql(name), f"trim(CAST({source.column(name)} AS VARCHAR))"
     empty = f"coalesce(lower({text}) IN ('', 'nan', 'null'), true)"
@@ -215,6 +215,7 @@ def _unit(numbers: pa.ChunkedArray) -> str:
     return next((unit for unit, per_second in PER_SECOND.items() if median < 1e11 * per_second), "us")
 
 
-def _bad_time(source: Source, sql: EventSql, name: str, row: int) -> DataError:
+def bad_time(source: Source, sql: EventSql, name: str, row: int) -> DataError:
+    """The error for a time (in column `name`, row from 0) that cannot be used."""
     there = source.select(f"LIMIT 1 OFFSET {row}", there=sql.raw_time)["there"][0].as_py()
     return source.error(name, row, sql.problems[1 if there else 0], _REMEDY)

@@ -155,7 +155,12 @@ def parquet_parts(path: Path) -> list[Path]:
     found = (part for suffix in PARQUET_SUFFIXES for part in path.rglob(f"*{suffix}") if part.is_file())
     names = {part: part.relative_to(path).as_posix() for part in found}
     visible = [part for part, name in names.items() if not re.search(r"(^|/)[._]", name)]
-    return sorted(visible, key=lambda part: [word.zfill(20) for word in re.findall(r"\d+|\D+", names[part])])
+    return sorted(visible, key=lambda part: natural_order(names[part]))
+
+
+def natural_order(name: str) -> list[str]:
+    """What sorts names with numbers in them by size: `part-2` before `part-10`."""
+    return [word.zfill(20) for word in re.findall(r"\d+|\D+", name)]
 
 
 def _arrow(table: pa.Table) -> Source:
