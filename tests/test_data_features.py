@@ -112,7 +112,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def test_damage_is_said(tmp_path: Path, damage: str) -> None:
     features().save(tmp_path)
     DAMAGE[damage](tmp_path)
-    with pytest.raises(DataError, match="Prepare the data again"):
+    with pytest.raises(DataError, match="repare the data again"):
         Features.load(tmp_path)
 
 

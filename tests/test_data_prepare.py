@@ -104,6 +104,7 @@ def test_facts_are_counted(tmp_path: Path) -> None:
         "format": FORMAT_VERSION,
         "name": "log",
         "k_core": 0,
+        "kept": "no k-core",
         "source_events": 9,
         "users": 3,
         "items": 3,
@@ -112,7 +113,7 @@ def test_facts_are_counted(tmp_path: Path) -> None:
         "length": {"min": 2, "median": 3.0, "mean": 3.0, "max": 4},
         "repeated_events": 2 / 9,
         "duplicate_rows": 1,
-        "split": "leave-one-out in time",
+        "split": "leave-one-out",
         "training_events": 5,
         "validation": {"cases": 2, "users": 2, "cold": 0.0, "repeated": 0.0, "tied": 0.5},
         "test": {"cases": 2, "users": 2, "cold": 0.0, "repeated": 0.5, "tied": 0.5},
@@ -167,7 +168,7 @@ def test_nothing_left_is_said_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_too_short_histories_are_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nothing to ask for in the test part.* longest of 2 histories has 2 events"):
+    with pytest.raises(DataError, match=r"nothing in the test part.* longest of 2 histories has 2 events"):
         prepared(tmp_path, [("a", "x", 1), ("a", "y", 2), ("b", "x", 1)])
 
 

@@ -12,14 +12,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from histories import TIMED, History, N, sequences_of, small_blocks
-from seqrec.data.config import DataConfig
+from seqrec.data.config import DataConfig, milliseconds
 from seqrec.data.sequences import Cases, Sequences
 from seqrec.data.splits import (
     Split,
     cases_between,
     last_session,
     leave_one_out,
-    milliseconds,
     new_users,
     ratio,
     refuse_leaks,
@@ -158,6 +157,16 @@ LEAKS: dict[str, Any] = {
     "happened before its part began": lambda split, s: replace(
         split, moments={**split.moments, "test_from": split.moments["test_from"] + 10}
     ),
+    "shown what happened after the cut": lambda split, s: replace(
+        split, test=replace(split.test, history_ends=split.test.positions - 1)
+    ),
+    "shown an empty history": lambda split, s: replace(
+        split, test=replace(split.test, history_ends=s.starts[split.test.users])
+    ),
+    "ends outside a history": lambda split, s: replace(split, train_ends=s.starts - 1),
+    "happened after the test began": lambda split, s: Split(
+        split.train_ends, split.test, split.test.take(np.zeros(0, int)), split.words, split.moments
+    ),
     "something trains that happened after validation began": lambda split, s: replace(
         split, moments={**split.moments, "validation_from": 20}
     ),
@@ -167,7 +176,7 @@ LEAKS: dict[str, Any] = {
 @pytest.mark.parametrize("leak", LEAKS)
 def test_leaks_are_found(leak: str) -> None:
     sequences = sequences_of(LONG)
-    split = temporal(sequences, "1970-01-01T00:00:00.035", "1970-01-01T00:00:00.050", "successive")
+    split = temporal(sequences, "1970-01-01T00:00:00.025", "1970-01-01T00:00:00.040", "successive")
     refuse_leaks(split, sequences)
     with pytest.raises(DataError, match=f"The split leaks.*{leak}"):
         refuse_leaks(LEAKS[leak](split, sequences), sequences)
@@ -201,8 +210,8 @@ def test_moments_that_make_no_sense_are_said() -> None:
     sequences = sequences_of(LONG)
     with pytest.raises(ConfigError, match=r"validation_from 2001-01-01 is not before test_from 2000-01-01"):
         temporal(sequences, "2001-01-01", "2000-01-01", "last")
-    with pytest.raises(ConfigError, match="'yesterday' is not a date"):
-        temporal(sequences, "yesterday", "2000-01-01", "last")
+    with pytest.raises(ConfigError, match=r"data.validation_from: not a date: .*'yesterday'"):
+        DataConfig.parse({"validation_from": "yesterday"}, "data.")
 
 
 @pytest.mark.parametrize(
@@ -213,12 +222,19 @@ def test_moments_that_make_no_sense_are_said() -> None:
         ({"validation_from": 0.9, "test_from": 0.8}, "validation_from comes before test_from"),
         ({"histories": "sessions"}, "sessions need session_gap"),
         ({"split": "random"}, "leave_one_out"),
-        ({"test_from": 1.5}, "less than 1"),
+        ({"test_from": 1.5}, "lies between 0 and 1"),
+        ({"since": "nonsense"}, r"data\.since: not a date"),
+        ({"since": "2020-01-01", "until": "2019-01-01"}, "since comes before until"),
+        ({"histories": "sessions", "session_gap": 30, "split": "last_session"}, "needs people as histories"),
     ],
 )
 def test_settings_that_do_not_fit_together(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         DataConfig.parse(settings, "data.")
+
+
+def test_a_share_may_be_written_as_text() -> None:
+    assert DataConfig.parse({"validation_from": "0.7", "test_from": "0.85"}).validation_from == 0.7
 
 
 def test_dates_are_utc_unless_they_say_otherwise() -> None:

@@ -8,12 +8,17 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from seqrec.errors import SeqrecError
+
+#: Seconds after which a temporary folder is nobody's.
+ABANDONED = 7 * 86_400
 
 
 class DiskError(SeqrecError):
@@ -26,7 +31,8 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # numpy's tofile says how much it wrote, without a number.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or (error.errno is None and "requested and" in str(error)):
             raise DiskError(f"The disk is full: {path} was not written. Free some space and repeat.") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise DiskError(f"{path} may not be written ({error.strerror}). Choose another folder.") from error
@@ -72,6 +78,29 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in `folder` that is removed when the block ends; what processes that were killed left goes first.
+
+    Raises:
+        DiskError: the disk is full or `folder` may not be written.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder, "tmp*")
+        place = TemporaryDirectory(dir=folder)
+    with place as name:
+        yield Path(name)
+
+
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Remove temporary folders that nothing was made in for a week: whoever made them was killed."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                shutil.rmtree(path)
 
 
 def _beside(path: Path) -> Path:

@@ -60,7 +60,7 @@ def summary(facts: Mapping[str, Any]) -> Table:
     rows = {
         "users": f"{facts['users']:,}",
         "items": f"{facts['items']:,}",
-        "events": f"{facts['events']:,} of {facts['source_events']:,} in the source ({facts['k_core']}-core)",
+        "events": f"{facts['events']:,} of {facts['source_events']:,} in the source ({facts['kept']})",
         "density": f"{facts['density']:.2%}",
         "history length": f"{length['min']} to {length['max']}, mean {length['mean']:.1f}, median {length['median']:g}",
         "time": f"{facts['first']} to {facts['last']}" if "first" in facts else "order only, no clock times",

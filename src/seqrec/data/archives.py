@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import shutil
 import stat
@@ -27,6 +28,8 @@ MOST_HEADER = 1 << 24  # tarfile reads long names and PAX headers whole, whateve
 #: Suffixes of what `open_archive` reads. It looks at the content: a gzipped tar may well be called `.tar`.
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
 _AGAIN = "Delete it and get it again."
+#: What gzip and bz2 say of their data has no number; a place before the start and a name too long are the archive's.
+_NOT_THE_DISK = (None, errno.EINVAL, errno.ENAMETOOLONG)
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, ValueError, NotImplementedError)
 
 
@@ -81,7 +84,7 @@ def extract(archive: Archive, member: str, target: Path) -> Path:
     except _DAMAGE as error:
         raise DataError(damaged.format(error)) from error
     except OSError as error:
-        if error.errno is not None:  # the disk's; what gzip and bz2 say of their data has no number
+        if error.errno not in _NOT_THE_DISK:
             raise
         raise DataError(damaged.format(error)) from error
     return target
@@ -108,7 +111,7 @@ def _is_tar(path: Path) -> bool:
 def _open_zip(path: Path, most_bytes: int, most_expansion: int) -> Iterator[Archive]:
     try:
         packed = zipfile.ZipFile(path)
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
         raise DataError(f"{path} is not a whole zip file ({error}). {_AGAIN}") from error
     with packed:
         for member in packed.infolist():

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from seqrec.data.features import FeatureConfig
 
+
+def milliseconds(date: str) -> int:
+    """An ISO date or time, UTC where it names no zone, in milliseconds since 1970.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    try:
+        moment = datetime.fromisoformat(date)
+    except ValueError:
+        raise ValueError("not a date: write it as 2018-01-31 or 2018-01-31T12:00") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _date(date: str) -> str:
+    milliseconds(date)
+    return date
+
+
+def _share_or_date(value: object) -> object:
+    try:
+        share = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        if isinstance(value, str):
+            return _date(value)
+        raise ValueError("a share of all events, or a date such as 2018-01-31") from None
+    if not 0 < share < 1:
+        raise ValueError("a share of all events lies between 0 and 1")
+    return share
+
+
+Date = Annotated[str, AfterValidator(_date)]
 #: A share of all events, or an ISO date.
-Moment = Annotated[float, Field(gt=0, lt=1)] | str
+Moment = Annotated[float | str, BeforeValidator(_share_or_date)]
 
 
 class DataConfig(FeatureConfig):
@@ -23,8 +56,11 @@ class DataConfig(FeatureConfig):
     time_unit: Literal["auto", "s", "ms", "us", "iso", "order"] = "auto"
 
     min_value: float | None = Field(None, description="events with a rating of at least this; those without one go")
-    since: str | None = Field(None, description="events from this ISO date on")
-    until: str | None = Field(None, description="events before this ISO date")
+    since: Date | None = Field(None, description="events from this ISO date on")
+    until: Date | None = Field(None, description="events before this ISO date")
+    revisits: bool | None = Field(
+        None, description="whether people come back to the same item, as with music; None: as the data set knows"
+    )
     repeats: Literal["auto", "keep", "first"] = Field(
         "auto", description="of events with the same user and item; auto: the first for ratings, all otherwise"
     )
@@ -56,4 +92,25 @@ class DataConfig(FeatureConfig):
             raise ValueError("validation_from comes before test_from")
         if self.session_gap is None and (self.histories == "sessions" or self.min_session is not None):
             raise ValueError("sessions need session_gap, in minutes")
+        if self.histories == "sessions" and self.split == "last_session":
+            raise ValueError("last_session needs people as histories: a session has no sessions in it")
+        if self.since and self.until and milliseconds(self.since) >= milliseconds(self.until):
+            raise ValueError("since comes before until")
         return self
+
+    @property
+    def kept(self) -> str:
+        """What is kept of the log, as protocols say it: `5-core`, `no k-core, ratings from 4`."""
+        core = f"{self.k_core}-core" if self.k_core > 1 else "no k-core"
+        core += " in one pass" if self.k_core_once else ""
+        if self.histories == "sessions":
+            core = (
+                f"items {core}, sessions of at least {self.min_session or 1} (pauses of {self.session_gap:g} minutes)"
+            )
+        words = {
+            "min_value": f"ratings from {self.min_value}",
+            "since": f"since {self.since}",
+            "until": f"until {self.until}",
+            "max_per_day": f"people with at most {self.max_per_day} events a day",
+        }
+        return ", ".join([core, *(text for name, text in words.items() if getattr(self, name) is not None)])

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqrec.data.filters import Mask
-from seqrec.data.sequences import Cases, Sequences
+from seqrec.data.sequences import Cases, Mask, Sequences
 from seqrec.data.splits import Split
 
 
@@ -50,7 +49,7 @@ def split_facts(sequences: Sequences, split: Split, again: Mask) -> dict[str, An
                 "cases": len(cases),
                 "users": int(np.count_nonzero(np.bincount(cases.users))),
                 "cold": _share(~trained[sequences.items[cases.positions] - 1]),
-                "repeated": _share(again[cases.positions]),
+                "repeated": _share(_repeated(sequences, cases, again)),
                 "tied": _share(_tied(sequences, cases)),
             }
             for part, cases in parts.items()
@@ -60,6 +59,23 @@ def split_facts(sequences: Sequences, split: Split, again: Mask) -> dict[str, An
 
 def _share(mask: Mask) -> float:
     return float(np.mean(mask)) if len(mask) else 0.0
+
+
+def _repeated(sequences: Sequences, cases: Cases, again: Mask) -> Mask:
+    """(M,) whether the target's item stands in the history that is shown."""
+    if (cases.ends == cases.positions).all():
+        repeated: Mask = again[cases.positions]
+        return repeated
+    found, width = np.zeros(len(cases), dtype=bool), sequences.num_items + 1
+    cut = sequences.starts.copy()
+    cut[cases.users] = cases.ends  # the same for all cases of a user
+    for users, events in sequences.blocks():
+        owners, items = sequences.owners(users), sequences.items[events]
+        shown = np.arange(events.start, events.stop) < cut[owners]
+        asked = np.flatnonzero((cases.users >= users.start) & (cases.users < users.stop))
+        targets = cases.users[asked] * width + sequences.items[cases.positions[asked]]
+        found[asked] = np.isin(targets, (owners * width + items)[shown])
+    return found
 
 
 def _tied(sequences: Sequences, cases: Cases) -> Mask:

@@ -202,7 +202,8 @@ class Features:
             return cls(found["item"], found["user"], schema["left_out"])
         except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
             raise DataError(
-                f"{folder} does not hold features as they should be ({error}). Prepare the data again."
+                f"{folder} does not hold features as they should be ({error}). Delete {folder.parent} and prepare the "
+                "data again."
             ) from error
 
 

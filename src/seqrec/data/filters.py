@@ -10,10 +10,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from seqrec.data.sequences import Ints, Sequences
+from seqrec.data.sequences import Ints, Mask, Sequences
 from seqrec.data.spool import blocks
 
-Mask = npt.NDArray[np.bool_]
 DAY_MS = 86_400_000
 
 

@@ -59,7 +59,7 @@ class Interactions:
         return int(self.events.num_rows)
 
     def codes(self, column: str) -> tuple[npt.NDArray[np.int32], list[str]]:
-        """Codes 0..k-1 of `user` or `item` (N,), and the id of each code, in order of first appearance."""
+        """Codes 0..k-1 of `user` or `item` (N,), and the id of each code, in order of first appearance in the table."""
         encoded = self.events[column]
         if encoded.num_chunks > 1:
             encoded = encoded.unify_dictionaries().combine_chunks()
@@ -67,11 +67,11 @@ class Interactions:
         return _by_first_appearance(encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist())
 
     def timestamps(self) -> npt.NDArray[np.int64]:
-        """Timestamps (N,), in source order."""
+        """Timestamps (N,), in the order of the table."""
         return np.asarray(self.events["timestamp"].to_numpy(), dtype=np.int64)
 
     def values(self) -> npt.NDArray[np.float64] | None:
-        """Ratings (N,) in source order, NaN where an event has none; None where the source has none."""
+        """Ratings (N,) in the order of the table, NaN where an event has none; None where the source has none."""
         if "value" not in self.events.column_names:
             return None
         return np.asarray(self.events["value"].to_numpy(), dtype=np.float64)
@@ -88,13 +88,14 @@ class Interactions:
         digest = hashlib.sha256()
         for name in sorted(self.events.column_names):
             digest.update(name.encode())
-            if name in ("user", "item"):
-                codes, ids = self.codes(name)
-                digest.update(np.ascontiguousarray(codes).tobytes() + json.dumps(ids).encode())
-            else:
-                digest.update(np.ascontiguousarray(self.events[name].to_numpy()).tobytes())
+            column, ids = self.codes(name) if name in ("user", "item") else (self.events[name].to_numpy(), None)
+            for block in blocks(len(column)):
+                digest.update(np.ascontiguousarray(column[block]).data)
+            if ids is not None:
+                digest.update(json.dumps(ids).encode())
         for table in (self.items, self.users):
-            digest.update(json.dumps(table.to_pydict() if table is not None else None, sort_keys=True).encode())
+            content = table.to_pydict() if table is not None else None
+            digest.update(json.dumps(content, sort_keys=True, default=str).encode())
         return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from seqrec.data.config import DataConfig
 from seqrec.data.prepared import PreparedData
 from seqrec.data.sources import SOURCES
 from seqrec.errors import ConfigError, DataError, unknown_name
+from seqrec.files import remove_abandoned
 from seqrec.registry import resolve
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from seqrec.data.prepare import Log
 
 Report = Callable[[str], None]
+#: Ends of names of files that are read together with the one that is named.
+READ_TOGETHER = (".inter", ".item", ".user", ".ids.txt")
 #: Settings that say how a table is read; a data set with a name knows its columns.
 COLUMNS = {"user", "item", "time", "value", "time_unit"}
 
@@ -26,8 +30,8 @@ def load_data(source: Any = "ml-100k", *, report: Report = lambda line: None, **
     """Read, filter, order and split a log, or take what an earlier call prepared.
 
     Args:
-        source: a known data set (`ml-100k`, `ml-latest-small`, `ml-1m`), the path of a CSV, TSV or Parquet
-            table, of a folder of RecBole atomic files or of a prepared folder, or a pandas, polars or Arrow frame.
+        source: a data set with a name (`seqrec data list`), the path of a CSV, TSV or Parquet table, of a folder of
+            Parquet parts or RecBole atomic files or of a prepared folder, or a pandas, polars or Arrow frame.
         report: told in words what is being done.
         settings: fields of `DataConfig`: columns (`user`, `item`, `time`, `value`, `time_unit`), filters (`k_core`,
             `min_value`, `since`, ...) and the split (`split`, `targets`, ...).
@@ -49,7 +53,9 @@ def load_data(source: Any = "ml-100k", *, report: Report = lambda line: None, **
 def prepare_source(config: DataConfig, report: Report = lambda line: None) -> PreparedData:
     """As `load_data`, for what can be named in a configuration."""
     path = Path(config.source)
-    given = sorted(config.model_fields_set - {"source"})
+    if not _can_be(path):
+        raise unknown_name("data set or file", config.source, SOURCES)
+    given = sorted(config.model_dump(exclude_defaults=True).keys() - {"source"})
     if (path / "facts.json").is_file():
         if given:
             raise ConfigError(f"{path} is prepared already; {', '.join(given)} cannot be changed. Name the log itself.")
@@ -70,7 +76,8 @@ def _prepare_named(config: DataConfig, report: Report) -> PreparedData:
     if _files(raw):
         return _prepare(lambda: read_source(config, report), _signature(raw), config, report)
     interactions = read_source(config, report)  # downloads into `raw`, unless the source makes its own data
-    content = _signature(raw) if _files(raw) else interactions.fingerprint()
+    made = [interactions.fingerprint(), interactions.name, interactions.clock, interactions.revisits]
+    content = _signature(raw) if _files(raw) else json.dumps(made)
     return _prepare(lambda: interactions, content, config, report)
 
 
@@ -117,6 +124,7 @@ def _prepare(read: Callable[[], Interactions], content: str, config: DataConfig,
     folder = _prepared_folder(content, config)
     if (found := _cached(folder)) is not None:
         return found
+    remove_abandoned(folder.parent, ".*")
     return finish(_ordered(read(), config, folder.parent, report), config, folder)
 
 
@@ -146,6 +154,15 @@ def _ordered(interactions: Interactions, config: DataConfig, spool: Path, report
     return order(interactions, config, spool)
 
 
+def _can_be(path: Path) -> bool:
+    """Whether there may be files under that name: some are too long to be looked for."""
+    try:
+        path.exists()
+    except OSError:
+        return False
+    return True
+
+
 def _is_named(source: str) -> bool:
     """A registered data set, or one of another package: `my_package.my_module:load`."""
     return source in SOURCES or (":" in source and not Path(source).exists())
@@ -169,9 +186,11 @@ def _files(path: Path) -> list[Path]:
 
 
 def _signature(path: Path) -> str:
-    """Changes when a file under `path` does: names, sizes and times of modification."""
+    """Changes when a file under `path`, or one that is read with it, does: names, sizes, times of modification."""
+    beside = {path.name, *(f"{path.stem}{suffix}" for suffix in READ_TOGETHER)}
+    files = _files(path) if path.is_dir() else sorted(file for file in path.parent.iterdir() if file.name in beside)
     digest = hashlib.sha256(str(path.resolve()).encode())
-    for file in _files(path) if path.is_dir() else sorted(path.parent.glob(f"{path.stem}.*")):
-        state = file.stat()
-        digest.update(f"{file.name}\t{state.st_size}\t{state.st_mtime_ns}\n".encode())
+    for file in files:
+        state, name = file.stat(), file.relative_to(path if path.is_dir() else path.parent)
+        digest.update(f"{name}\t{state.st_size}\t{state.st_mtime_ns}\n".encode())
     return digest.hexdigest()

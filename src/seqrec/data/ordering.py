@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seqrec.data.sequences import Ints, Sequences
+from seqrec.data.sequences import Ints, Mask, Sequences
 from seqrec.data.spool import BLOCK, Spool, blocks
-
-Mask = npt.NDArray[np.bool_]
 
 
 def order_events(

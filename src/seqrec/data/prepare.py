@@ -1,6 +1,6 @@
 """From interactions to a prepared folder: ordered, filtered, split, memory-mapped, and named by what went in.
 
-Nothing here holds a whole log: columns are maps of files, and work goes block by block.
+Columns are maps of files and work goes block by block: what is held of a log is a few bytes an event at most.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqrec.data.catalogue import catalogue
-from seqrec.data.config import DataConfig
+from seqrec.data.config import DataConfig, milliseconds
 from seqrec.data.facts import log_facts, split_facts
 from seqrec.data.feature_building import build_features
+from seqrec.data.features import FORMAT_VERSION as FEATURES_VERSION
 from seqrec.data.filters import (
-    Mask,
     as_sessions,
     in_short_sessions,
     k_core,
@@ -28,8 +28,8 @@ from seqrec.data.filters import (
 )
 from seqrec.data.ordering import order_events, renumber_items, select
 from seqrec.data.prepared import FORMAT_VERSION, PreparedData
-from seqrec.data.sequences import Ints, Sequences
-from seqrec.data.splits import milliseconds, split_by, target_hash
+from seqrec.data.sequences import Ints, Mask, Sequences
+from seqrec.data.splits import split_by, target_hash
 from seqrec.data.spool import save_array
 from seqrec.errors import ConfigError, DataError
 from seqrec.files import atomic_folder, write_json
@@ -89,7 +89,8 @@ def order(interactions: Interactions, config: DataConfig, spool: Path) -> Log:
     if (by_row := interactions.by_row()) is not None:
         user_codes, item_codes, times = user_codes[by_row], item_codes[by_row], times[by_row]
         values = None if values is None else values[by_row]
-    keep = _row_mask(interactions.name, times, values, config)
+    refuse_unfit(interactions.name, config, clock=interactions.clock, valued=values is not None)
+    keep = _row_mask(times, values, config)
     sequences = order_events(user_codes, item_codes, times, values, keep, spool)
     facts = {"source_events": len(interactions), "fingerprint": interactions.fingerprint()}
     return Log(
@@ -108,20 +109,22 @@ def order(interactions: Interactions, config: DataConfig, spool: Path) -> Log:
 def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
     """Filter and split an ordered log into `folder`; one path, whoever did the ordering."""
     spool = folder.parent
-    if not log.clock and (config.max_per_day or config.session_gap):
-        raise ConfigError(f"{log.name}: max_per_day and session_gap need clock times, and this log has none.")
-    first_only = config.repeats == "first" or (config.repeats == "auto" and log.revisits is False)
+    revisits = log.revisits if config.revisits is None else config.revisits
+    first_only = config.repeats == "first" or (config.repeats == "auto" and revisits is False)
     sequences = log.sequences
+    _refuse_empty(log, sequences, config, "min_value", "since", "until")
     if first_only:
         sequences = select(sequences, ~repeated(sequences), spool)
     if config.max_per_day:
         sequences = select(sequences, ~of_busy_users(sequences, config.max_per_day), spool)
+    _refuse_empty(log, sequences, config, "max_per_day")
     sequences, owners, numbers = _histories(sequences, config, spool)
+    _refuse_empty(log, sequences, config, "min_session")
     sequences = select(sequences, _core(sequences, config), spool)
     if not len(sequences.items):
         raise DataError(
             f"{log.name}: nothing is left of {log.facts['source_events']:,} events when every user and item needs "
-            f"{config.k_core}{_also(config)}. Lower it: --set data.k_core=2 (0 keeps everything)."
+            f"{config.k_core}. Lower it: --set data.k_core=2 (0 keeps everything)."
         )
     sequences, present = renumber_items(sequences, spool)
     kept = np.flatnonzero(sequences.lengths)
@@ -131,8 +134,8 @@ def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
     if numbers is not None:
         user_ids = [f"{user}#{number}" for user, number in zip(people, numbers[kept].tolist(), strict=True)]
     item_ids = [log.item_ids[item - 1] for item in present]
-    split = split_by(sequences if log.clock else replace(sequences, times=None), user_ids, config)
-    _refuse_no_targets(log.name, sequences, split)
+    split = split_by(sequences if log.clock else replace(sequences, times=None), people, config)
+    _refuse_hollow(log.name, sequences, split, config)
     names = catalogue(item_ids, log.items)
     again = repeated(sequences)
     facts = {
@@ -140,11 +143,12 @@ def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
         "name": log.name,
         "config": config.model_dump(mode="json"),
         "k_core": config.k_core,
+        "kept": config.kept,
         **log.facts,
         **log_facts(sequences, again, log.clock),
         **split_facts(sequences, split, again),
         "repeats": "first" if first_only else "keep",
-        "revisits": log.revisits,
+        "revisits": revisits,
         "clock": log.clock,
         "test_targets": target_hash(split.test, sequences, user_ids, names),
     }
@@ -152,23 +156,32 @@ def finish(log: Log, config: DataConfig, folder: Path) -> PreparedData:
         _write(temporary, sequences, split, log.clock)
         build_features(item_ids, log.items, people, log.users, config).save(temporary / "features")
         names.save(temporary / "items.json")
-        write_json(temporary / "users.json", {"ids": user_ids} | _known(people, log.users))
+        write_json(temporary / "users.json", _known(people, log.users) | {"ids": user_ids})
         write_json(temporary / "facts.json", facts)
     return PreparedData.load(folder)
 
 
 def prepared_name(content: str, config: DataConfig) -> str:
     """Folder name for the content that a fingerprint stands for, prepared as `config` says."""
-    text = json.dumps([FORMAT_VERSION, content, config.model_dump(mode="json")], sort_keys=True)
+    text = json.dumps([FORMAT_VERSION, FEATURES_VERSION, content, config.model_dump(mode="json")], sort_keys=True)
     return f"{Path(config.source).stem}-{hashlib.sha256(text.encode()).hexdigest()[:16]}".replace(":", "-")
 
 
-def _row_mask(name: str, times: Ints, values: Any, config: DataConfig) -> Mask:
+def refuse_unfit(name: str, config: DataConfig, *, clock: bool, valued: bool) -> None:
+    """Raise the ConfigError for filters that need what the log does not have."""
+    timed = [key for key in ("since", "until", "max_per_day", "session_gap") if getattr(config, key) is not None]
+    if timed and not clock:
+        raise ConfigError(f"{name}: {', '.join(timed)} need clock times, and this log has none. Leave them out.")
+    if config.min_value is not None and not valued:
+        raise ConfigError(
+            f"{name}: min_value needs a rating, and there is none. Name its column: --set data.value=COLUMN."
+        )
+
+
+def _row_mask(times: Ints, values: Any, config: DataConfig) -> Mask:
     """(N,) rows that pass what can be said of a row alone."""
     keep = np.ones(len(times), dtype=bool)
     if config.min_value is not None:
-        if values is None:
-            raise ConfigError(f"{name}: min_value needs a rating, and there is none. Name its column: --value COLUMN.")
         keep &= np.asarray(values) >= config.min_value  # NaN, no rating, is not
     for date, sign in ((config.since, 1), (config.until, -1)):
         if date is not None:
@@ -197,21 +210,36 @@ def _core(sequences: Sequences, config: DataConfig) -> Mask:
     return k_core(users, sequences.items, config.k_core, user_k=least or 0, once=config.k_core_once)
 
 
-def _also(config: DataConfig) -> str:
-    """The other filters that are on, for a message."""
-    on = [name for name in ("min_value", "since", "until", "max_per_day", "min_session") if getattr(config, name)]
-    return f" (also on: {', '.join(on)})" if on else ""
+def _refuse_empty(log: Log, sequences: Sequences, config: DataConfig, *filters: str) -> None:
+    """Raise the DataError for filters after which no event is left."""
+    if len(sequences.items):
+        return
+    on = ", ".join(f"{name}={getattr(config, name)}" for name in filters if getattr(config, name) is not None)
+    raise DataError(f"{log.name}: nothing is left of {log.facts['source_events']:,} events with {on}. Loosen it.")
 
 
-def _refuse_no_targets(name: str, sequences: Sequences, split: Split) -> None:
-    for part, cases in (("test", split.test), ("validation", split.validation)):
-        if len(cases) == 0:
-            longest = int(sequences.lengths.max())
-            raise DataError(
-                f"{name}: there is nothing to ask for in the {part} part. Split: {split.words}; the longest of "
-                f"{len(sequences):,} histories has {longest} events, and a training, a validation and a test event "
-                "take three. Is --user the right column?"
-            )
+def _refuse_hollow(name: str, sequences: Sequences, split: Split, config: DataConfig) -> None:
+    """Raise the DataError for a split in which nothing is asked, or nothing can be learned."""
+    parts = {"test": len(split.test), "validation": len(split.validation)}
+    parts["training"] = int((split.train_ends - sequences.starts).sum())
+    empty = [part for part, size in parts.items() if not size]
+    if not empty:
+        return
+    longest, span = int(sequences.lengths.max()), "without clock times"
+    if sequences.times is not None:
+        span = " to ".join(
+            str(np.datetime64(int(time), "ms"))[:10] for time in (sequences.times.min(), sequences.times.max())
+        )
+    remedy = {
+        "temporal": f"The log is from {span}: choose validation_from and test_from within it.",
+        "last_session": "It takes people with three sessions: choose another session_gap.",
+        "new_users": f"There are {len(sequences):,} histories: choose larger shares for holdout.",
+    }.get(
+        config.split,
+        f"The longest of {len(sequences):,} histories has {longest} events, and a training, a validation and a test "
+        "event take three. Is --user the right column?",
+    )
+    raise DataError(f"{name}: there is nothing in the {empty[0]} part. Split: {split.words}. {remedy}")
 
 
 def _write(folder: Path, sequences: Sequences, split: Split, clock: bool) -> None:

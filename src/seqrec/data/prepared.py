@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.features import Features
+from seqrec.data.features import SCHEMA, Features
 from seqrec.data.sequences import Cases, Sequences
 from seqrec.data.splits import Split
 from seqrec.errors import DataError
@@ -81,6 +81,8 @@ class PreparedData:
             arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
             if facts["format"] != FORMAT_VERSION:
                 raise ValueError(f"format {facts['format']}, this version of seqrec reads {FORMAT_VERSION}")
+            if not (folder / "features" / SCHEMA).is_file():
+                raise ValueError("its features are missing")
             sequences = Sequences(
                 items=arrays["items"],
                 starts=arrays["offsets"][:-1],

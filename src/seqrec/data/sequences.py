@@ -16,6 +16,7 @@ import numpy.typing as npt
 from seqrec.data.spool import BLOCK
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 #: What stands at a position that holds no item. No item has this number, and it is never recommended.
 PAD = 0
 

@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from seqrec.data.config import DataConfig
-from seqrec.data.prepare import Log, finish
+from seqrec.data.config import DataConfig, milliseconds
+from seqrec.data.prepare import Log, finish, refuse_unfit
 from seqrec.data.prepared import PreparedData
 from seqrec.data.sources.events import EventSql, bad_time, event_sql, value_sql
 from seqrec.data.sources.table import find_columns
 from seqrec.data.spark_handover import Ids, fingerprint, histories, repeated_row, require_rows
 from seqrec.data.spark_session import explained, spark_session
 from seqrec.data.spark_table import SparkTable, open_on_spark
-from seqrec.data.splits import milliseconds
-from seqrec.errors import ConfigError, DataError
+from seqrec.errors import DataError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -174,10 +173,7 @@ class _Preparation:
         if not found["rows"]:
             raise DataError(f"{self.table.where} has columns ({', '.join(self.table.names)}) but no rows.")
         valued = roles["value"] is not None and not found["bad"]
-        if self.config.min_value is not None and not valued:
-            raise ConfigError(
-                f"{self.table.where}: min_value needs a rating, and there is none. Name its column: --value COLUMN."
-            )
+        refuse_unfit(self.table.where, self.config, clock=sql.clock, valued=valued)
         return found["rows"], valued
 
     def _refusal(

@@ -11,12 +11,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import numpy as np
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.data.config import DataConfig
+from seqrec.data.config import DataConfig, milliseconds
 from seqrec.data.filters import session_starts
 from seqrec.data.sequences import Cases, Ints, Sequences
 from seqrec.errors import ConfigError, DataError
@@ -34,7 +33,7 @@ class Split:
     train_ends: Ints
     validation: Cases
     test: Cases
-    words: str = "leave-one-out in time"
+    words: str = "leave-one-out"
     moments: dict[str, int] = field(default_factory=dict)
 
 
@@ -63,7 +62,7 @@ def temporal(sequences: Sequences, validation_from: float | str, test_from: floa
     if not moments[0] < moments[1]:
         raise ConfigError(
             f"validation_from {validation_from} is not before test_from {test_from}: "
-            f"they are {_iso(moments[0])} and {_iso(moments[1])} here."
+            f"they are {_iso(moments[0])} and {_iso(moments[1])} here. Give dates, or shares that lie farther apart."
         )
     first, second = (sequences.before(moment) for moment in moments)
     words = f"global split in time (validation from {_iso(moments[0])}, test from {_iso(moments[1])})"
@@ -75,7 +74,7 @@ def ratio(sequences: Sequences, holdout: tuple[float, float], targets: str) -> S
     """The last share of every history is the test, the share before it validation, both rounded."""
     validation, test = (np.floor(sequences.lengths * share + 0.5).astype(np.int64) for share in holdout)
     first = np.maximum(sequences.ends - test - validation, sequences.starts)
-    words = f"the last {holdout[1]:.0%} of every history, validation the {holdout[0]:.0%} before"
+    words = f"the last {100 * holdout[1]:g}% of every history, validation the {100 * holdout[0]:g}% before"
     return _between(sequences, first, sequences.ends - test, targets, words)
 
 
@@ -93,18 +92,22 @@ def last_session(sequences: Sequences, gap_minutes: float, targets: str) -> Spli
     return _between(sequences, first, second, targets, words)
 
 
-def new_users(sequences: Sequences, user_ids: Sequence[str], holdout: tuple[float, float], targets: str) -> Split:
-    """Some people are asked for and never trained on, the same ones on every machine: a hash of the id decides."""
+def new_users(sequences: Sequences, people: Sequence[str], holdout: tuple[float, float], targets: str) -> Split:
+    """Some people are asked for and never trained on, the same ones on every machine: a hash of the id decides.
+
+    Args:
+        people: whose each history is; all sessions of somebody go together.
+    """
     if targets == "all":
         raise ConfigError("targets: all needs a moment from which on everything is asked for. Use last or successive.")
-    digests = [hashlib.sha256(user.encode()).digest()[:8] for user in user_ids]
+    digests = [hashlib.sha256(user.encode()).digest()[:8] for user in people]
     place = np.array([int.from_bytes(digest) for digest in digests], dtype=np.float64) / 2**64
     test, validation = place < holdout[1], (place >= holdout[1]) & (place < sum(holdout))
     train_ends = np.where(test | validation, sequences.starts, sequences.ends)
     starts, ends = sequences.starts, sequences.ends
     validation_cases = cases_between(sequences, starts, np.where(validation, ends, starts), targets)
     test_cases = cases_between(sequences, starts, np.where(test, ends, starts), targets)
-    words = f"people who were never trained on ({holdout[1]:.0%} of all, validation {holdout[0]:.0%})"
+    words = f"people who were never trained on ({100 * holdout[1]:g}% of all, validation {100 * holdout[0]:g}%)"
     return Split(train_ends, validation_cases, test_cases, f"{words}, {TARGETS[targets]}")
 
 
@@ -134,8 +137,8 @@ def cases_between(sequences: Sequences, lows: Ints, highs: Ints, targets: str) -
     return Cases(users, positions, lows[users] if targets == "all" else None)
 
 
-def split_by(sequences: Sequences, user_ids: Sequence[str], config: DataConfig) -> Split:
-    """Split as the configuration says, and check it.
+def split_by(sequences: Sequences, people: Sequence[str], config: DataConfig) -> Split:
+    """Split as the configuration says, and check it; `people` says whose each history is.
 
     Raises:
         ConfigError: the split needs clock times, or its moments are not in order.
@@ -147,7 +150,7 @@ def split_by(sequences: Sequences, user_ids: Sequence[str], config: DataConfig) 
         "temporal": lambda: temporal(sequences, config.validation_from, config.test_from, targets),
         "ratio": lambda: ratio(sequences, config.holdout, targets),
         "last_session": lambda: last_session(sequences, config.session_gap or 30.0, targets),
-        "new_users": lambda: new_users(sequences, user_ids, config.holdout, config.targets or "last"),
+        "new_users": lambda: new_users(sequences, people, config.holdout, config.targets or "last"),
     }
     split = makers[config.split]()
     refuse_leaks(split, sequences)
@@ -155,25 +158,31 @@ def split_by(sequences: Sequences, user_ids: Sequence[str], config: DataConfig) 
 
 
 def refuse_leaks(split: Split, sequences: Sequences) -> None:
-    """Check that no target was trained on, no history holds its own target, and no part overlaps the other.
+    """Check that no target was trained on or is shown, that no part reaches into another, and that time goes forward.
 
     Raises:
         DataError: it leaks; the message says what, and of which user.
     """
     test_from = np.full(len(sequences), np.iinfo(np.int64).max)
     np.minimum.at(test_from, split.test.users, split.test.positions)
+    if ((split.train_ends < sequences.starts) | (split.train_ends > sequences.ends)).any():
+        raise DataError("The split leaks: training ends outside a history.")
     for name, cases in (("validation", split.validation), ("test", split.test)):
         users, positions = cases.users, cases.positions
-        inside = (positions > sequences.starts[users]) & (positions < sequences.ends[users])
         checks = {
-            "lies outside its history": ~inside,
+            "lies outside its history": (positions <= sequences.starts[users]) | (positions >= sequences.ends[users]),
             "was trained on": positions < split.train_ends[users],
             "stands in the history that is shown": cases.ends > positions,
+            "is shown an empty history, or another's": cases.ends <= sequences.starts[users],
             "comes after the test began": (positions >= test_from[users]) & (name == "validation"),
         }
         if split.moments and sequences.times is not None:
-            begins = split.moments[f"{name}_from"]
-            checks["happened before its part began"] = sequences.times[positions] < begins
+            begins, times = split.moments[f"{name}_from"], sequences.times
+            checks["happened before its part began"] = times[positions] < begins
+            if name == "validation":
+                checks["happened after the test began"] = times[positions] >= split.moments["test_from"]
+            frozen = cases.ends < positions
+            checks["is shown what happened after the cut"] = frozen & (times[cases.ends - 1] >= begins)
         for problem, wrong in checks.items():
             if wrong.any():
                 raise DataError(f"The split leaks: a {name} target of user number {users[wrong][0]} {problem}.")
@@ -189,7 +198,10 @@ def target_hash(cases: Cases, sequences: Sequences, user_ids: list[str], catalog
     lines = sorted(
         f"{user_ids[user]}\t{catalogue.ids[item - 1]}\n" for user, item in zip(cases.users, targets, strict=True)
     )
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()
 
 
 def _between(
@@ -205,19 +217,6 @@ def _moment(times: Ints, at: float | str) -> int:
     if isinstance(at, str):
         return milliseconds(at)
     return int(np.quantile(times, at, method="higher"))
-
-
-def milliseconds(date: str) -> int:
-    """An ISO date or time, UTC where it names no zone, in milliseconds since 1970.
-
-    Raises:
-        ConfigError: it is not one.
-    """
-    try:
-        moment = datetime.fromisoformat(date)
-    except ValueError:
-        raise ConfigError(f"{date!r} is not a date: write it as 2018-01-31 or 2018-01-31T12:00.") from None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _iso(moment: int) -> str:

@@ -58,14 +58,15 @@ class Evaluator:
         """One line that says how the numbers are measured."""
         seen = "items of the whole earlier history left out" if self.config.filter_seen else "seen items not left out"
         facts = self.data.facts
-        log = f"{facts['name']}, {facts['k_core']}-core, " if "k_core" in facts else ""
+        log = f"{facts['name']}, {facts['kept']}, " if "kept" in facts else ""
         return f"{log}{self.data.split.words}, every item of the catalogue ranked, {seen}, ties count against the model"
 
     @torch.inference_mode()
     def evaluate(self, scorer: Scorer, part: str) -> Evaluation:
         """Rank the target of every case of `part` (`validation` or `test`).
 
-        The history shown is everything before the target: in the test, the validation item too.
+        The history shown is everything before the target, or before the cut where the split freezes it there: in
+        the test, validation events too.
         A target that is itself filtered as seen counts as missed: it could not have been shown.
 
         Raises:

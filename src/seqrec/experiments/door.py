@@ -51,7 +51,7 @@ def train(
         seed: of weights, order and dropout; 42 where `settings` do not say.
         out: the run's folder; `runs/<data>-<model>-<seed>-<time>` when None.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
-        columns: as in `load_data`, for tables: `user`, `item`, `time`, `value`, `time_unit`.
+        columns: as in `load_data`: columns of tables, filters, and the split.
 
     Returns:
         The finished run.
@@ -85,7 +85,8 @@ def prepare_run(
 
 def _protocol(data: PreparedData) -> dict[str, Any]:
     """What the log asks of the protocol: where people come back to the same item, seen ones are recommended too."""
-    return {"filter_seen": False} if data.facts.get("revisits") else {}
+    revisited = data.facts.get("revisits") and data.facts.get("repeats") == "keep"
+    return {"filter_seen": False} if revisited else {}
 
 
 def evaluate(

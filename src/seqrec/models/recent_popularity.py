@@ -16,7 +16,7 @@ from seqrec.errors import DataError
 from seqrec.models.popularity import Popularity, PopularityConfig
 
 DAY_MS = 86_400_000
-#: Weight of overall popularity: orders the items that did not occur of late, and nothing else.
+#: Weight of overall popularity: it orders items that occurred equally often of late, or not at all.
 PRIOR = 1e-3
 
 
@@ -40,7 +40,7 @@ class RecentPopularity(Popularity):
         """
         if train.times is None:
             raise DataError("recent_popularity needs clock times, and this log has none. Use popularity.")
-        last = max((int(train.times[end - 1]) for end in train.ends[train.lengths > 0]), default=0)
+        last = int(train.times[train.ends[train.lengths > 0] - 1].max(initial=0))
         recent = train.since(last - int(self.config.days * DAY_MS)).counts()
         overall = train.counts()
         self.counts_N = torch.from_numpy(recent + PRIOR * overall / max(overall.max(), 1)).float()

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from seqrec.data.download import cache_folder
 from seqrec.data.interactions import IdEncoder
-from seqrec.data.sources.text import Source, first
+from seqrec.data.sources.text import Source, first, listed
 from seqrec.data.spool import Spool
 from seqrec.errors import DataError
 
@@ -163,7 +163,7 @@ class _Spooled:
         """All events."""
         rows = len(self.columns["timestamp"])
         if rows == 0:
-            raise DataError(f"{source.where} has columns ({', '.join(source.names)}) but no rows.")
+            raise DataError(f"{source.where} has columns ({listed(source.names)}) but no rows.")
         events = {"row": pa.array(np.arange(rows, dtype=np.int64))}
         for name, encoder in self.ids.items():
             ids = pa.array(encoder.ids(), pa.string())
@@ -178,9 +178,10 @@ def value_sql(source: Source, name: str) -> dict[str, str]:
     """SQL for a number, null where empty, and for whether it is neither a finite number nor empty."""
     number, text = source.number_sql(name), f"trim(CAST({source.column(name)} AS VARCHAR))"
     empty = f"coalesce(lower({text}) IN ('', 'nan', 'null'), true)"
+    usable = f"coalesce(isfinite(TRY_CAST({number} AS FLOAT)), false)"  # prepared data hold 32 bits
     return {
-        "value": f"CASE WHEN isfinite({number}) THEN {number} END",
-        "bad": f"NOT ({empty} OR coalesce(isfinite({number}), false))",
+        "value": f"CASE WHEN {usable} THEN {number} END",
+        "bad": f"NOT ({empty} OR {usable})",
     }
 
 

@@ -13,7 +13,6 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -22,9 +21,9 @@ import pyarrow.parquet as pq
 
 from seqrec.data.download import cache_folder
 from seqrec.data.sources.literals import parse_literal
-from seqrec.data.sources.text import Source, glob_escaped, quoted
+from seqrec.data.sources.text import Source, glob_escaped, quoted, refuse_damaged_gzip
 from seqrec.errors import DataError
-from seqrec.files import explained
+from seqrec.files import explained, scratch_folder
 
 #: Longest line in bytes. The longest reviews are some 40 KB. A buffer of DuckDB holds two lines of JSON; a literal
 #: takes some twenty times its length while it is parsed.
@@ -73,6 +72,7 @@ def json_source(path: Path, columns: Mapping[str, str], where: str | None = None
     """
     where = where or str(path)
     _refuse_absent(path, where)
+    refuse_damaged_gzip(path, where)
     typed = ", ".join(f"{quoted(key)}: {quoted(kind)}" for key, kind in columns.items())
     relation = (
         f"read_json({quoted(glob_escaped(path))}, format = 'newline_delimited', records = 'true', "
@@ -143,12 +143,8 @@ def parquet_spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Itera
     Raises:
         DiskError: the disk is full or may not be written.
     """
-    folder = cache_folder() / "spool"
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        place = TemporaryDirectory(dir=folder)
-    with place as temporary:
-        file = Path(temporary) / "rows.parquet"
+    with scratch_folder(cache_folder() / "spool") as temporary:
+        file = temporary / "rows.parquet"
         with explained(file), pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for batch in batches:
                 writer.write_batch(batch)

@@ -114,7 +114,7 @@ def read_zip(name: str, path: Path, cache: Path | None = None) -> Interactions:
 def _read_100k(members: Members) -> Interactions:
     tabs, pipes = Dialect("\t", "", header=False), Dialect("|", "", header=False, encoding="latin-1")
     events = _ratings(members.text("u.data", tabs, RATINGS))
-    genres = members.text("u.genre", pipes, ("genre", "number")).strings(["genre"])["genre"].to_pylist()
+    genres = members.text("u.genre", pipes, ("genre", "number")).ids("genre").to_pylist()
     films = members.text("u.item", pipes, ("item", "title", "released", "video", "url", *genres))
     flags = zip(*(column.to_pylist() for column in films.strings(genres).columns), strict=True)
     categories = [[genre for genre, flag in zip(genres, row, strict=True) if flag == "1"] for row in flags]

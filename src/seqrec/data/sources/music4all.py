@@ -132,7 +132,7 @@ def _unpacked(plays: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             for batch in reader:
                 yield batch.select(schema.names)
                 rows += batch.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         line = re.search(r"Row #(\d+)", str(error))
         place = f", line {line[1]} cannot be read" if line else f" cannot be read beyond line {rows + 1}"
         raise DataError(f"{plays}{place} ({error}). Get the file again.") from error

@@ -9,14 +9,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from seqrec.data.archives import ARCHIVE_SUFFIXES, Archive, extract, open_archive
 from seqrec.data.download import fetch, md5_file
 from seqrec.data.sources.text import Dialect, Source, text_file
 from seqrec.errors import DataError, DownloadError
-from seqrec.files import atomic_file, explained, read_json, sha256_file, write_json
+from seqrec.files import atomic_file, read_json, scratch_folder, sha256_file, write_json
 
 Report = Callable[[str], None]
 
@@ -141,7 +140,7 @@ def open_members(path: Path, cache: Path) -> Iterator[Members]:
         yield Members(path, [str(file) for file in _files(path)], lambda file: (Path(file), file))
         return
     with ExitStack() as stack:
-        scratch = stack.enter_context(_scratch(cache))
+        scratch = stack.enter_context(scratch_folder(cache / "spool"))
         archive = stack.enter_context(open_archive(path))
         inner = [member for member in archive.members if member.lower().endswith(ARCHIVE_SUFFIXES)]
         if len(inner) == 1:  # Yelp's zip holds a tar and the terms of use
@@ -191,16 +190,6 @@ class Members:
 def _unpacked(path: Path, archive: Archive, scratch: Path, member: str) -> tuple[Path, str]:
     file = scratch / PurePosixPath(member).name
     return (file if file.exists() else extract(archive, member, file)), f"{path}: {member}"
-
-
-@contextmanager
-def _scratch(cache: Path) -> Iterator[Path]:
-    folder = cache / "spool"
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        place = TemporaryDirectory(dir=folder)
-    with place as name:
-        yield Path(name)
 
 
 def _files(folder: Path) -> list[Path]:

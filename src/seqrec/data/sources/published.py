@@ -7,6 +7,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from seqrec.errors import DataError, DownloadError
 
 Row = dict[str, Any]
 
+#: Features hold 32 bits; anything near that is damage.
+HIGHEST_PRICE = 1e12
 _PRICE = re.compile(r"\s*\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d*\.?\d+|\d+\.)\s*")
 
 
@@ -104,9 +107,10 @@ def plain(text: str | None) -> str | None:
 
 
 def price(text: str | None) -> float | None:
-    """`$1,299.00` or `1299` as 1299.0; None for a range, a word, or nothing."""
+    """`$1,299.00` or `1299` as 1299.0; None for a range, a word, nothing, or what no price can be."""
     found = _PRICE.fullmatch(text or "")
-    return float(found[1].replace(",", "")) if found else None
+    number = float(found[1].replace(",", "")) if found else inf
+    return number if number < HIGHEST_PRICE else None
 
 
 def words(*texts: str | None) -> list[str]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from seqrec.data.interactions import Interactions
 from seqrec.data.sources.events import read_events
-from seqrec.data.sources.text import Dialect, Source, one_per_id, text_file
+from seqrec.data.sources.text import Dialect, Source, one_per_id, shown, text_file
 from seqrec.errors import DataError
 
 #: Quotes are ordinary characters here, as titles have them.
@@ -115,7 +115,7 @@ def _atomic(path: Path) -> tuple[Source, dict[str, str]]:
         column, colon, kind = name.rpartition(":")
         if not colon or kind not in TYPES:
             raise DataError(
-                f"{path}, line 1: column {name!r} has no type. The header of a RecBole file reads "
+                f"{path}, line 1: column {shown(name)} has no type. The header of a RecBole file reads "
                 f"name:type<TAB>name:type, with the types {', '.join(TYPES)}."
             )
         types[column] = kind

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from seqrec.data.interactions import Interactions
 from seqrec.data.sources.events import TIME_UNITS, read_events
-from seqrec.data.sources.text import Dialect, Source, connect, first_line, glob_escaped, quoted, text_file
+from seqrec.data.sources.text import Dialect, Source, connect, first_line, glob_escaped, listed, quoted, text_file
 from seqrec.errors import DataError, unknown_name
 
 #: Common names of columns, likeliest first, in lower case without punctuation.
@@ -101,7 +101,7 @@ def find_columns(table: Source, named: Mapping[str, str | None], by_position: bo
 
 
 def _lacking(table: Source, roles: Sequence[str]) -> DataError:
-    said = f"{table.where}: no column found for {' and '.join(roles)}. Columns found: {', '.join(table.names)}."
+    said = f"{table.where}: no column found for {' and '.join(roles)}. Columns found: {listed(table.names)}."
     if all(re.fullmatch(r"[\d.\s-]+", name) for name in table.names):
         said += " The first line looks like data: put one with the names of the columns above it."
     said += f" Name {'them' if len(roles) > 1 else 'it'}: {' '.join(f'--{role} COLUMN' for role in roles)}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import sys
+import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,8 @@ from seqrec.errors import DataError, nearest
 
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = {"FLOAT": 1 << 24, "DOUBLE": 1 << 53}  # above these, neighbouring whole numbers are one float
+#: How much of a value, and how many names, an error shows.
+LONGEST_SHOWN, MOST_LISTED = 120, 40
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Source:
         guess = nearest(name, self.names)
         problem = "several columns" if name in self.names else "no column"
         hint = f" Did you mean {guess!r}?" if guess and guess != name else ""
-        raise DataError(f"{self.where}: {problem} {name!r}.{hint} Columns found: {', '.join(self.names)}.")
+        raise DataError(f"{self.where}: {problem} {name!r}.{hint} Columns found: {listed(self.names)}.")
 
     def type(self, name: str) -> str:
         """DuckDB's type of a column, without what is in brackets."""
@@ -147,15 +151,19 @@ class Source:
     def error(self, name: str, row: int, problem: str, remedy: str) -> DataError:
         """The error for a value: where it stands (row counts from 0), what it is, and what to do."""
         query = f"SELECT CAST({self.column(name)} AS VARCHAR) FROM {self.relation} LIMIT 1 OFFSET {row}"
-        ((value,),) = self.connection.sql(query).fetchall()
-        found = "nothing" if value is None else repr(value)
+        with self._explained():
+            ((value,),) = self.connection.sql(query).fetchall()
+        found = "nothing" if value is None else shown(value)
         return DataError(f"{self.where}, {self.place(row)}, column {name!r}: {problem}, found {found}. {remedy}")
 
     def place(self, row: int) -> str:
         """`line 17` of a text file, `row 16` of anything else; both count from 1."""
         if self.path is None or self.dialect is None:
             return f"row {row + 1}"
-        return f"line {_line(self.path, self.dialect, row)}"
+        try:
+            return f"line {_line(self.path, self.dialect, row)}"
+        except (OSError, EOFError, zlib.error, csv.Error, ValueError):  # a damaged file, which DuckDB read further
+            return f"row {row + 1}"
 
 
 def connect() -> Any:
@@ -177,6 +185,7 @@ def text_file(path: Path, dialect: Dialect, names: Sequence[str] | None = None, 
     """
     where = where or str(path)
     found = tuple(names) if names is not None else header(path, dialect, where)
+    refuse_damaged_gzip(path, where)
     columns = ", ".join(f"'c{k}': 'VARCHAR'" for k in range(len(found)))
     relation = (
         f"read_csv({quoted(glob_escaped(path))}, auto_detect = false, columns = {{{columns}}}, "
@@ -191,7 +200,8 @@ def header(path: Path, dialect: Dialect, where: str) -> tuple[str, ...]:
     """The names in the first line of a text file, trimmed; a nameless column k is called `column k`."""
     line = first_line(path, dialect.encoding, where)
     if dialect.quote:
-        cells = next(csv.reader([line], delimiter=dialect.delimiter, quotechar=dialect.quote))
+        with _long_cells():
+            cells = next(csv.reader([line], delimiter=dialect.delimiter, quotechar=dialect.quote))
     else:
         cells = line.split(dialect.delimiter)
     return tuple(cell.strip() or f"column {k}" for k, cell in enumerate(cells, start=1))
@@ -210,11 +220,29 @@ def first_line(path: Path, encoding: str, where: str) -> str:
         raise DataError(
             f"{where}: the first line is not {encoding} text ({error.reason}). Save it as UTF-8."
         ) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{where} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
     if not line.strip():
         raise DataError(f"{where} is empty, or its first line is. It needs a first line and events below it.")
     return line
+
+
+def refuse_damaged_gzip(path: Path, where: str) -> None:
+    """Read a `.gz` to its end: DuckDB does not look at its checksum, and would take damage for data.
+
+    Raises:
+        DataError: it is cut short or damaged.
+    """
+    if path.suffix != ".gz":
+        return
+    lines = 0
+    try:
+        with gzip.open(path) as file:
+            while block := file.read(1 << 16):
+                lines += block.count(b"\n")
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{where} cannot be read beyond line {lines} ({reason}). Get the file again.") from error
 
 
 def first(mask: pa.Array | pa.ChunkedArray) -> int:
@@ -227,6 +255,17 @@ def one_per_id(table: pa.Table) -> pa.Table:
     rows = pa.array(range(table.num_rows), pa.int64())
     kept = table.select(["id"]).append_column("row", rows).group_by("id").aggregate([("row", "min")])
     return table.take(kept["row_min"].sort())
+
+
+def shown(text: str) -> str:
+    """A value for an error: quoted, and cut where it is long."""
+    return repr(text) if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]!r}... ({len(text):,} characters)"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for an error; of many, the first."""
+    cut = [name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}..." for name in names[:MOST_LISTED]]
+    return ", ".join(cut) + (f" and {len(names) - MOST_LISTED:,} more" if len(names) > MOST_LISTED else "")
 
 
 def quoted(text: str) -> str:
@@ -242,7 +281,8 @@ def glob_escaped(path: Path) -> str:
 def _explain(error: Exception) -> str:
     """DuckDB's message without the list of its options, and what to do."""
     said = str(error).split("Possible ")[0].split("  file = ")[0].split("\n\n")[0].strip()
-    said = said.removeprefix("Invalid Input Error: ")
+    lines = said.removeprefix("Invalid Input Error: ").split("\n")
+    said = "\n".join(line if len(line) <= 400 else f"{line[:400]}..." for line in lines[:8])
     return f"{said}\nCorrect that line, or save the table again as UTF-8 CSV or as Parquet."
 
 
@@ -252,14 +292,25 @@ def _line(path: Path, dialect: Dialect, row: int) -> int:
     with _open_text(path, dialect.encoding) as file:
         if not dialect.quote:
             written = (number for number, line in enumerate(file, start=1) if line.strip("\r\n"))
-            return next(number for k, number in enumerate(written) if k == wanted)
+            return next((number for k, number in enumerate(written) if k == wanted), row + 1)
         reader = csv.reader(file, delimiter=dialect.delimiter, quotechar=dialect.quote)
         begins = 1
-        for cells in reader:
-            if cells and not wanted:
-                break
-            wanted, begins = wanted - bool(cells), reader.line_num + 1
+        with _long_cells():
+            for cells in reader:
+                if cells and not wanted:
+                    break
+                wanted, begins = wanted - bool(cells), reader.line_num + 1
         return begins
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    """Python's csv refuses cells of more than 128 KiB, which DuckDB reads; the limit belongs to the whole process."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _open_text(path: Path, encoding: str) -> IO[str]:
