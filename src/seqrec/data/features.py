@@ -20,6 +20,7 @@ from pydantic import Field
 
 from seqrec.config import Config
 from seqrec.data.sequences import Ints
+from seqrec.data.spool import save_array
 from seqrec.errors import DataError
 from seqrec.files import explained, read_json, write_json
 
@@ -213,7 +214,7 @@ def _write(folder: Path, stem: str, feature: Feature) -> dict[str, Any]:
     for part, dtype in feature.dtypes.items():
         array = np.ascontiguousarray(getattr(feature, part), dtype=dtype)
         file = f"{stem}.{part}.npy"
-        np.save(folder / file, array)
+        save_array(folder / file, array)
         arrays[part] = {"file": file, "dtype": dtype, "shape": list(array.shape)}
     entry = {
         "kind": feature.kind,
