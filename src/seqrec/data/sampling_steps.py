@@ -8,6 +8,7 @@ any other engine that has MD5. "Earlier" always means (timestamp, row).
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ class Log:
     clock: bool = True
 
 
-class Step:
+class Step(ABC):
     """Part of a sample. A step is a frozen dataclass whose first field has the name of the step."""
 
     @property
@@ -41,21 +42,21 @@ class Step:
         return True
 
     @property
+    @abstractmethod
     def effect(self) -> str:
         """What the step does to timelines, in a sentence."""
-        raise NotImplementedError
 
     def groups(self, log: Log) -> str | None:
         """SQL of a small table, one row per group, that `kept` needs; None where it needs none."""
         return None
 
+    @abstractmethod
     def kept(self, log: Log, groups: str) -> str:
         """SQL of the events that stay, in the order of the log.
 
         Args:
             groups: name of the table that `groups` describes.
         """
-        raise NotImplementedError
 
     def __str__(self) -> str:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]

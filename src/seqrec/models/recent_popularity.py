@@ -11,11 +11,11 @@ from typing import Self
 import torch
 from pydantic import Field
 
+from seqrec.data.filters import DAY_MS
 from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError
 from seqrec.models.popularity import Popularity, PopularityConfig
 
-DAY_MS = 86_400_000
 #: Weight of overall popularity: it orders items that occurred equally often of late, or not at all.
 PRIOR = 1e-3
 
