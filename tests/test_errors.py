@@ -50,3 +50,11 @@ def test_nearest(name: str, guess: str | None) -> None:
 
 def test_unknown_names_of_an_empty_table() -> None:
     assert str(unknown_name("tracker", "x", [])) == "Unknown tracker 'x'. Known: none."
+
+
+def test_of_many_names_those_most_alike_are_listed() -> None:
+    known = ["ml-100k", "ml-1m", *(f"amazon-{number}" for number in range(100))]
+    said = str(unknown_name("data set", "ml-100", known))
+    assert "Did you mean 'ml-100k'?" in said
+    assert "102 are known, such as ml-100k, " in said
+    assert len(said) < 250

@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: Names that one message lists at most.
+MOST_LISTED = 20
+
 
 class SeqrecError(Exception):
     """Base of all errors that seqrec raises on purpose."""
@@ -79,8 +82,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An error that names the nearest known name and lists them all."""
+    """An error that names the nearest known name and lists them all, or those that are most like it."""
     names = sorted(known)
     guess = nearest(name, names)
     hint = f" Did you mean {guess!r}?" if guess else ""
+    if len(names) > MOST_LISTED:
+        like = difflib.get_close_matches(name, names, n=MOST_LISTED // 2, cutoff=0.0)
+        return UnknownNameError(f"Unknown {kind} {name!r}.{hint} {len(names)} are known, such as {', '.join(like)}.")
     return UnknownNameError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names) or 'none'}.")
