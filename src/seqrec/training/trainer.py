@@ -126,13 +126,14 @@ class Trainer:
             norms.append(norm)
             at.batch += 1
             at.step += 1
-            if stop.asked or time.monotonic() - reported > REPORT_EVERY or at.batch == len(plan):
+            asked = stop.asked  # read once: a signal between two reads would save steps whose losses were not collected
+            if asked or time.monotonic() - reported > REPORT_EVERY or at.batch == len(plan):
                 self._collect(losses, norms)
                 at.seconds += time.monotonic() - reported
                 self._tell_progress(plan.num_targets, len(plan))
                 self._save_now_and_then()
                 reported = time.monotonic()
-            if stop.asked:
+            if asked:
                 self._interrupt()
         self._tokens = plan.num_targets
 
