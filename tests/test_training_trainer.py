@@ -28,9 +28,10 @@ from seqrec.models.base import ItemVectors, SequenceModel
 from seqrec.models.build import build_model
 from seqrec.run_folder import RunFolder
 from seqrec.testing import ITEMS, synthetic_data
+from seqrec.training import trainer as trainer_module
 from seqrec.training.checkpoint import load_checkpoint
 from seqrec.training.config import TrainingConfig
-from seqrec.training.trainer import Trainer
+from seqrec.training.trainer import Trainer, TrainingInterrupted
 
 
 def trainer(folder: Path, data: PreparedData | None = None, loss: Any = None, **settings: Any) -> Trainer:
@@ -163,6 +164,36 @@ def test_interrupted_says_how_to_go_on_and_does(
     assert f"Go on with: seqrec train --resume {name}" in seqrec("runs", "show", name, cwd=folder).out
     assert "resumed after epoch" in resume(folder, name).out
     assert_equal_runs(folder / name, straight)
+
+
+class StopsAtRead:
+    """Is asked to stop at the given look at `asked`, wherever in the loop that is."""
+
+    reads = 0
+
+    def __enter__(self) -> StopsAtRead:
+        self.count = 0
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    @property
+    def asked(self) -> bool:
+        self.count += 1
+        return self.count >= self.reads
+
+
+def test_whenever_the_signal_comes_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer(tmp_path / "straight").train()
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "StopRequest", StopsAtRead)
+        for StopsAtRead.reads in range(1, 10):
+            with pytest.raises(TrainingInterrupted):
+                trainer(tmp_path / str(StopsAtRead.reads)).train()
+    for reads in range(1, 10):
+        trainer(tmp_path / str(reads)).train()
+        assert without_times(tmp_path / str(reads)) == without_times(tmp_path / "straight")
 
 
 def test_a_finished_run_keeps_no_checkpoint_to_resume_from(straight: Path) -> None:
