@@ -67,7 +67,7 @@ class _Subject:
         """A fresh model, fitted if fitting is what it does, in evaluation mode."""
         torch.manual_seed(seed)
         scorer = self.model(self.model.Config(**{**self.settings, **changes}), ITEMS)  # type: ignore[call-arg]
-        scorer.fit(synthetic_data().train)
+        scorer.fit_data(synthetic_data())
         return scorer.eval() if isinstance(scorer, nn.Module) else scorer
 
 

@@ -129,7 +129,7 @@ def fitted(name: str, data: PreparedData) -> Scorer:
     Raises:
         ConfigError: the model is trained by gradient: fitting alone would leave it random.
     """
-    return build_model({"name": untrained(name)}, data.sequences.num_items).fit(data.train)
+    return build_model({"name": untrained(name)}, data.sequences.num_items).fit_data(data)
 
 
 def untrained(name: str) -> str:

@@ -102,7 +102,7 @@ def _train(
 ) -> dict[str, Any]:
     began = time.monotonic()
     if not isinstance(scorer, SequenceModel):
-        scorer.fit(evaluator.data.train)
+        scorer.fit_data(evaluator.data)
         save_checkpoint(folder.best, scorer.state_dict())
         return {"seconds": time.monotonic() - began, "parameters": 0, "epochs": 0}
     loss = resolve("loss", config.loss_name, LOSSES)(config.loss)

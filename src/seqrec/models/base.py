@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from seqrec.config import Config as AnyConfig
 from seqrec.data.batches import Batch
+from seqrec.data.prepared import PreparedData
 from seqrec.data.sequences import Sequences
 
 
@@ -24,10 +25,19 @@ class Scorer(ABC):
     Config: ClassVar[type[AnyConfig]]
     config: AnyConfig
     num_items: int
+    #: Whether another seed gives another model.
+    stochastic: ClassVar[bool] = False
 
     def fit(self, train: Sequences) -> Self:
-        """Learn from training histories; models trained by gradient have nothing to do here."""
+        """Learn from training histories; models trained by gradient have nothing to do here.
+
+        What is drawn here comes from torch's global generator.
+        """
         return self
+
+    def fit_data(self, data: PreparedData) -> Self:
+        """Learn from a prepared data set: for models that look at items' features too. By default `fit(data.train)`."""
+        return self.fit(data.train)
 
     @abstractmethod
     def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
@@ -93,6 +103,7 @@ class ItemVectors(NamedTuple):
 class SequenceModel(nn.Module, Scorer):
     """A model trained by gradient that turns each prefix of a history into one vector."""
 
+    stochastic = True
     Config: ClassVar[type[SequenceModelConfig]]
     config: SequenceModelConfig
 
