@@ -34,7 +34,7 @@ def record(name: str, rows: list[Row], protocol: str, page: str = "benchmarks.md
         "protocol": protocol,
         "machine": {key: facts[key] for key in ("processor", "cores", "threads", "device", "python", "torch")},
         "command": " ".join(["python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
     }
     path = Path(os.environ.get("SEQREC_BENCH_RESULTS", ROOT / "bench" / "results")) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,12 +78,15 @@ def overview() -> list[str]:
 def render_all() -> None:
     """Renew every table from the stored results."""
     for path in sorted((ROOT / "bench" / "results").glob("*.json")):
+        if path.stem.startswith("comparison-"):
+            continue  # bench/compare.py writes those
         for page in sorted((ROOT / "docs").glob("*.md")):
             render(path.stem, json.loads(path.read_text(encoding="utf-8")), page)
     put("accuracy", overview(), ROOT / "README.md")
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is checked out."""
     if "SEQREC_COMMIT" in os.environ:
         return os.environ["SEQREC_COMMIT"]
     asked = subprocess.run(

@@ -11,6 +11,7 @@ from torch import Tensor
 from seqrec.data.batches import Batch
 from seqrec.models import MODELS
 from seqrec.models.base import SequenceModel
+from seqrec.models.bert4rec import BERT4Rec
 from seqrec.models.sasrec import SASRec
 from seqrec.registry import resolve
 from seqrec.testing import check_model
@@ -51,6 +52,35 @@ class KeepsAnIdleWeight(SASRec):
         self.idle = torch.nn.Parameter(torch.zeros(3))
 
 
+class SeesItsTargets(BERT4Rec):
+    """Says where the gaps are, and leaves in them what stood there."""
+
+    def training_batch(self, batch: Batch) -> tuple[Batch, Tensor]:
+        return batch, super().training_batch(batch)[1]
+
+
+class SumsUpTheRow(BERT4Rec):
+    """Masks, and lets the sum of the row, targets and all, through beside the mask."""
+
+    def training_batch(self, batch: Batch) -> tuple[Batch, Tensor]:
+        inputs, targets = super().training_batch(batch)
+        return Batch(inputs.items, inputs.lengths, batch.items.sum(1)), targets
+
+    def encode(self, batch: Batch) -> Tensor:
+        h = super().encode(batch)
+        return h if batch.users is None else h + batch.users[:, None, None] / 100
+
+
+class LooksBehindTheEnd(BERT4Rec):
+    def with_mask(self, batch: Batch) -> Batch:
+        longer = super().with_mask(batch)
+        return Batch(longer.items, longer.lengths.clamp(min=longer.items.shape[1]), batch.users)
+
+    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        h_BD = batch.last(self.encode(self.with_mask(batch))[:, 1:])
+        return self.item_vectors().of(items).score(h_BD)
+
+
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
@@ -58,8 +88,11 @@ class KeepsAnIdleWeight(SASRec):
         (GivesNaN, "finite_scores"),
         (MindsPadding, "padding_invariance"),
         (KeepsAnIdleWeight, "overfits_and_moves"),
+        (SeesItsTargets, "hides_targets"),
+        (SumsUpTheRow, "hides_targets"),
+        (LooksBehindTheEnd, "padding_invariance"),
     ],
 )
-def test_broken_models_are_caught(broken: type[SASRec], check: str) -> None:
+def test_broken_models_are_caught(broken: type[SequenceModel], check: str) -> None:
     with pytest.raises(AssertionError, match=f"{broken.__name__} fails ({check})"):
         check_model(broken, **SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -136,3 +137,16 @@ def test_buckets_hold_their_rows_without_waste(length: int) -> None:
     assert bucket(size) == size
     assert size in BUCKETS or size % 512 == 0
     assert size - length < max(8, size / 2)
+
+
+@given(HISTORIES, st.integers(1, 45))
+def test_the_tail_of_a_batch_is_the_end_of_every_list(lengths: list[int], events: int) -> None:
+    rows = [list(range(1, length + 2)) for length in lengths]
+    batch = replace(Batch.of(rows), users=torch.arange(len(rows)))
+    tail = batch.tail(events)
+    assert torch.equal(tail.items, Batch.of([row[-events:] for row in rows]).items)
+    assert tail.lengths.tolist() == [min(len(row), events) for row in rows]
+    assert tail.users is batch.users
+    wide = batch.with_items(torch.nn.functional.pad(batch.items, (0, 3), value=PAD)).tail(events)
+    assert torch.equal(wide.items[:, : tail.items.shape[1]], tail.items)
+    assert not wide.items[:, tail.items.shape[1] :].any()

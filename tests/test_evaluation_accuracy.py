@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqrec.evaluation import ACCURACY
+from seqrec.evaluation.evaluation import Evaluation
 from seqrec.registry import resolve
 
 Measure = Callable[[list[int], set[int], int], float]
@@ -77,6 +78,25 @@ def test_measures_of_ranks_are_measures_of_lists(
     assert found.dtype == np.float64
     expected = [SLOW[name](shown, {target}, k) for shown, target in zip(lists, targets, strict=True)]
     assert found.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", sorted(ACCURACY))
+@given(
+    st.integers(1, 12).flatmap(lambda n: st.tuples(st.permutations(range(1, n + 1)), st.integers(0, n))),
+    st.integers(1, 20),
+    st.data(),
+)
+def test_targets_left_out_are_misses(name: str, drawn: tuple[list[int], int], k: int, data: st.DataObject) -> None:
+    """Lists end early where items are left out, and may lack the target: its rank is then beyond the catalogue."""
+    order, length = drawn
+    shown = order[:length]
+    targets = data.draw(st.lists(st.sampled_from(order), min_size=1, max_size=5))
+    ranks = np.array([shown.index(target) + 1 if target in shown else len(order) + 1 for target in targets])
+    blank = np.zeros(len(targets), dtype=np.int64)
+    lists = np.tile(np.array(shown + [0] * (len(order) - length)), (len(targets), 1))
+    counts = np.ones(len(order), dtype=np.int64)
+    found = Evaluation(blank, np.array(targets), ranks, blank, lists, counts, (k,), "made up").per_case(f"{name}@{k}")
+    assert found.tolist() == pytest.approx([SLOW[name](shown, {target}, k) for target in targets])
 
 
 @pytest.mark.parametrize(("one", "other"), [("hit_rate", "recall"), ("map", "mrr")])

@@ -27,6 +27,7 @@ LAYERS = [
     "analysis",
     "testing",
     "cli",
+    "__main__",
 ]
 
 

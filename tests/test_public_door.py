@@ -22,6 +22,7 @@ PUBLIC = [
     "Scorer",
     "SequenceModel",
     "__version__",
+    "combine",
     "evaluate",
     "load_data",
     "train",

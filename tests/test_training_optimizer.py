@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from seqrec.data.batches import Batch
+from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
+from seqrec.losses.softmax import SoftmaxConfig, SoftmaxLoss
 from seqrec.models import MODELS
+from seqrec.models.base import SequenceModel
 from seqrec.models.build import build_model
 from seqrec.models.sasrec import SASRec, SASRecConfig
+from seqrec.run_folder import RunFolder
+from seqrec.testing import ITEMS, synthetic_data
 from seqrec.training.config import TrainingConfig
-from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, warm_learning_rate
+from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, scheduled_learning_rate
+from seqrec.training.trainer import Trainer
 
 TRAINED = [name for name in MODELS if isinstance(build_model({"name": name}, 3), nn.Module)]
 
@@ -49,10 +58,45 @@ def test_without_gradient_decay_is_all_that_happens() -> None:
 
 def test_the_learning_rate_rises_and_stays() -> None:
     config = TrainingConfig(learning_rate=0.4, warmup_steps=4)
-    assert [warm_learning_rate(config, step) for step in (0, 1, 2, 3, 4, 1000)] == pytest.approx(
+    assert [scheduled_learning_rate(config, step, epoch=step // 2) for step in (0, 1, 2, 3, 4, 1000)] == pytest.approx(
         [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
     )
-    assert warm_learning_rate(TrainingConfig(learning_rate=0.4, warmup_steps=0), 0) == 0.4
+    assert scheduled_learning_rate(TrainingConfig(learning_rate=0.4, warmup_steps=0), 0, 0) == 0.4
+
+
+def test_steps_fall_where_those_of_torch_do() -> None:
+    config = TrainingConfig(learning_rate=0.4, warmup_steps=0, schedule="step", step_epochs=3, step_factor=0.1)
+    optimizer = torch.optim.SGD(small().parameters(), lr=0.4)
+    theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.1)
+    for epoch in range(14):
+        assert scheduled_learning_rate(config, 7 * epoch, epoch) == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+
+
+def test_a_fall_during_the_warm_up_lowers_what_it_rises_to() -> None:
+    config = TrainingConfig(learning_rate=0.4, warmup_steps=4, schedule="step", step_epochs=1)
+    assert [scheduled_learning_rate(config, step, step) for step in range(5)] == pytest.approx(
+        [0.1, 0.2 / 2, 0.3 / 4, 0.4 / 8, 0.4 / 16]
+    )
+
+
+def test_a_schedule_goes_on_where_it_was_when_training_is_resumed(tmp_path: Path) -> None:
+    def train(folder: str, epochs: int) -> list[dict[str, Any]]:
+        settings = {"epochs": epochs, "batch_size": 16, "warmup_steps": 2, "patience": 50}
+        config = TrainingConfig(**settings, learning_rate=0.1, schedule="step", step_epochs=2, step_factor=0.3)
+        run = RunFolder(tmp_path / folder)
+        run.path.mkdir(exist_ok=True)
+        evaluator = Evaluator(synthetic_data(), EvaluationConfig())
+        torch.manual_seed(0)
+        model = SASRec(SASRecConfig(embedding_dim=4, max_length=32), ITEMS)
+        Trainer(model, SoftmaxLoss(SoftmaxConfig()), evaluator, config, run, seed=1).train()
+        return [{key: value for key, value in epoch.items() if key != "speed"} for epoch in run.epochs()]
+
+    straight = train("straight", 5)
+    train("halves", 3)
+    assert train("halves", 5) == straight
+    assert [epoch["learning_rate"] for epoch in straight] == pytest.approx([0.1, 0.1, 0.03, 0.03, 0.009])
 
 
 def test_blocks_are_parts_of_the_model_and_entries_of_lists() -> None:
@@ -88,6 +132,21 @@ def test_a_block_without_gradient_has_norm_zero() -> None:
     found = dict(zip(["total", *BlockNorms.of(model).names], BlockNorms.of(model).clip(1.0).tolist(), strict=True))
     assert found == {"total": 6.0, "positions": 0, "items": 0, "blocks.0": 0, "blocks.1": 0, "norm": 6.0}
     torch.testing.assert_close(model.norm.weight.grad, torch.full((4,), 0.5))
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru4rec"])
+def test_the_average_of_a_recurrent_model_is_its_own_and_gives_the_same(name: str) -> None:
+    model = build_model({"name": name, "embedding_dim": 4}, 5)
+    assert isinstance(model, SequenceModel)
+    model.eval()
+    average = AveragedModel(model, decay=0.9).model
+    batch = Batch.of([[1, 2, 3], [4]])
+    with torch.no_grad():
+        expected = model.scores(batch)
+        assert torch.equal(average.scores(batch), expected)
+        for parameter in model.parameters():
+            parameter.zero_()
+        assert torch.equal(average.scores(batch), expected)
 
 
 def test_the_average_follows_the_model() -> None:

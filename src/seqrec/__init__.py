@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seqrec.data.load import load_data
     from seqrec.data.sources import SOURCES
     from seqrec.evaluation import ACCURACY, CATALOGUE
+    from seqrec.experiments.combine import combine
     from seqrec.experiments.door import evaluate, train
     from seqrec.experiments.run import Run
     from seqrec.losses import LOSSES
@@ -30,6 +31,7 @@ _PUBLIC = {
     "load_data": "seqrec.data.load",
     "train": "seqrec.experiments.door",
     "evaluate": "seqrec.experiments.door",
+    "combine": "seqrec.experiments.combine",
     "Run": "seqrec.experiments.run",
     "Recommender": "seqrec.recommendation.recommender",
     "SequenceModel": "seqrec.models.base",
@@ -52,6 +54,7 @@ __all__ = [
     "Scorer",
     "SequenceModel",
     "__version__",
+    "combine",
     "evaluate",
     "load_data",
     "train",

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
 from seqrec.data.catalogue import catalogue
+from seqrec.data.features import Dense, Features, MultiHot
 from seqrec.data.prepared import PreparedData
 from seqrec.data.sequences import PAD, Sequences
 from seqrec.data.splits import leave_one_out
@@ -47,7 +48,8 @@ def check_model(model: type[Scorer], **settings: Any) -> list[str]:
     subject = _Subject(model, settings)
     checks: list[Callable[[_Subject], None]] = [finite_scores, padding_invariance, evaluation_invariance]
     if issubclass(model, SequenceModel):
-        checks += [causality, one_forward, overfits_and_moves, resumes_bit_for_bit, seeds_matter, compiles_and_exports]
+        checks += [hides_targets if model.bidirectional else causality]
+        checks += [one_forward, overfits_and_moves, resumes_bit_for_bit, seeds_matter, compiles_and_exports]
         if isinstance(subject.make(), Recurrent):
             checks += [step_by_step]
     for check in checks:
@@ -84,7 +86,30 @@ def synthetic_data(users: int = 60, seed: int = 0) -> PreparedData:
     sequences = Sequences.of(histories, ITEMS)
     sequences = replace(sequences, times=np.arange(len(sequences.items)) * 3_600_000)
     names = catalogue([str(item) for item in range(1, ITEMS + 1)])
-    return PreparedData(Path(), sequences, leave_one_out(sequences), names, {"name": "synthetic"})
+    known = Features({"categories": _groups_of_four(), "title": Dense(_titles(random), np.ones(ITEMS, dtype=bool))})
+    return _InMemory(Path(), sequences, leave_one_out(sequences), names, {"name": "synthetic"}, known)
+
+
+@dataclass(frozen=True)
+class _InMemory(PreparedData):
+    """A prepared data set without a folder."""
+
+    known: Features
+
+    def features(self) -> Features:
+        return self.known
+
+
+def _groups_of_four() -> MultiHot:
+    """One word per item; four items in a row share it."""
+    codes = np.arange(ITEMS, dtype=np.int32) // 4 + 1
+    return MultiHot(np.arange(ITEMS + 1), codes, [f"group {code}" for code in range(1, ITEMS // 4 + 1)])
+
+
+def _titles(random: np.random.Generator) -> np.ndarray:
+    """(ITEMS, 8) float32 unit vectors, as hashed titles are."""
+    vectors = random.standard_normal((ITEMS, 8))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def finite_scores(subject: _Subject) -> None:
@@ -140,14 +165,42 @@ def causality(subject: _Subject) -> None:
         assert not torch.allclose(after[:, position], before[:, position]), f"item {position} changes nothing"
 
 
+def hides_targets(subject: _Subject) -> None:
+    """What a bidirectional model has to guess changes nothing it computes, nor does what stands after a history."""
+    model = subject.make()
+    batch = Batch.of([list(range(1, 13)), list(range(20, 32))])
+    inputs, targets = _seeded_training_batch(model, batch)
+    before = model.encode(inputs)
+    others = torch.where(targets != PAD, ITEMS, batch.items)
+    changed, changed_targets = _seeded_training_batch(model, batch.with_items(others))
+    assert torch.equal(changed_targets != PAD, targets != PAD), "what is masked depends on the items"
+    torch.testing.assert_close(model.encode(changed), before, rtol=1e-5, atol=1e-6)
+    for position in (targets[0] == PAD).nonzero()[:, 0].tolist():
+        seen = inputs.items.clone()
+        seen[0, position] = ITEMS
+        after = model.encode(inputs.with_items(seen))
+        assert not torch.allclose(after[0], before[0]), f"item {position} changes nothing"
+    cut = Batch(batch.items, torch.tensor([5, 12]))
+    later = torch.where(cut.valid, batch.items, ITEMS)
+    torch.testing.assert_close(model.scores(cut.with_items(later)), model.scores(cut), rtol=1e-5, atol=1e-6)
+
+
 def one_forward(subject: _Subject) -> None:
-    """One pass gives a hidden state and a target to every position; no row per prefix."""
+    """One pass gives a hidden state to every position, and a target to every one, or to the masked ones; no row per
+    prefix."""
     model, batch = subject.make(), _batch()
     inputs, targets = model.training_batch(batch)
     assert inputs.items.shape[0] == len(batch), "training makes more rows than there are histories"
     h = model.encode(inputs)
     assert h.shape[:2] == targets.shape == inputs.items.shape
-    assert (targets != PAD).sum() == (batch.lengths - 1).sum(), "some next items are not trained on"
+    if not model.bidirectional:
+        assert (targets != PAD).sum() == (batch.lengths - 1).sum(), "some next items are not trained on"
+        return
+    masked = targets != PAD
+    assert torch.equal(targets[masked], batch.items[masked]), "some targets are not the items that were there"
+    assert (inputs.items[masked] != batch.items[masked]).all(), "some targets are not masked"
+    assert masked.any(1).all(), "a row has no target"
+    assert not masked.all(1)[batch.lengths > 1].any(), "a row has nothing but targets"
 
 
 def overfits_and_moves(subject: _Subject) -> None:
@@ -159,13 +212,14 @@ def overfits_and_moves(subject: _Subject) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     loss = SoftmaxLoss(SoftmaxConfig())
     model.train()
-    inputs, targets = model.training_batch(batch)
     for _ in range(250):
+        inputs, targets = model.training_batch(batch)  # each time, since some draw what they learn from
         optimizer.zero_grad()
         loss(model.encode(inputs), targets, model.item_vectors(), inputs).backward()
         optimizer.step()
     model.eval()
-    hits = (model.scores(inputs).argmax(1) + 1 == batch.last(batch.items)).float().mean().item()
+    histories = Batch(batch.items[:, :-1], batch.lengths - 1)
+    hits = (model.scores(histories).argmax(1) + 1 == batch.last(batch.items)).float().mean().item()
     assert hits > 0.95, f"HR@1 on what it was trained on is {hits:.3f}"
     still = [name for name, value in model.named_parameters() if torch.equal(value, start[name])]
     assert not still, f"training does not move {still}"
@@ -225,6 +279,11 @@ class _Scores(nn.Module):
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         return self.model.scores(Batch(items, lengths))
+
+
+def _seeded_training_batch(model: SequenceModel, batch: Batch) -> tuple[Batch, Tensor]:
+    torch.manual_seed(1)
+    return model.training_batch(batch)
 
 
 def _batch() -> Batch:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from seqrec.cli import data, doctor, evaluate, recommend, runs, train
+from seqrec.cli import compare, data, doctor, ensemble, estimate, evaluate, recommend, runs, train
 from seqrec.errors import SeqrecError
 from seqrec.version import VERSION
 
@@ -24,7 +24,10 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.command("train")(train.train)
+app.command("estimate")(estimate.estimate)
 app.command("evaluate")(evaluate.evaluate)
+app.command("ensemble")(ensemble.ensemble)
+app.command("compare")(compare.compare)
 app.command("recommend")(recommend.recommend)
 app.command("doctor")(doctor.doctor)
 

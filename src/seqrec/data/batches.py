@@ -49,6 +49,16 @@ class Batch:
         """The same rows with other items in them."""
         return replace(self, items=items_BL)
 
+    def tail(self, events: int) -> Batch:
+        """The last `events` events of each row: what a model that reads no more is shown."""
+        if self.items.shape[1] <= events:
+            return self
+        lengths_B = self.lengths.clamp(max=events)
+        places_L = torch.arange(events, device=self.items.device)
+        index_BL = ((self.lengths - lengths_B)[:, None] + places_L).clamp_(max=self.items.shape[1] - 1)
+        items_BL = self.items.gather(1, index_BL).masked_fill_(places_L >= lengths_B[:, None], PAD)
+        return replace(self, items=items_BL, lengths=lengths_B)
+
     @classmethod
     def of(cls, histories: list[list[int]], device: torch.device | str = "cpu") -> Batch:
         """A batch of the given histories, none of them empty."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seqrec.data.sequences import Ints
 from seqrec.evaluation import ACCURACY, CATALOGUE
@@ -23,6 +24,14 @@ from seqrec.registry import resolve
 LENGTHS = (1, 10, 20, 50, 100, 200)
 #: The cut-off of the breakdowns.
 BREAKDOWN_AT = 10
+
+
+def case_values(ranks: Ints, metric: str, num_items: int) -> npt.NDArray[np.float64]:
+    """(M,) values of an accuracy measure such as `ndcg@10`, from ranks (M,) among `num_items`."""
+    name, _, k = metric.partition("@")
+    values = resolve("metric", name, ACCURACY)(ranks, int(k))
+    # A target that was left out itself stands at N + 1: a miss, though k may go beyond the catalogue.
+    return np.where(ranks > num_items, 0.0, values)
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,9 @@ class Evaluation:
     ks: tuple[int, ...]
     protocol: str
 
-    def per_case(self, metric: str) -> Any:
+    def per_case(self, metric: str) -> npt.NDArray[np.float64]:
         """(M,) float64 values of an accuracy measure such as `ndcg@10`."""
-        name, _, k = metric.partition("@")
-        values = resolve("metric", name, ACCURACY)(self.ranks, int(k))
-        # A target that was left out itself stands at N + 1: a miss, though k may go beyond the catalogue.
-        return np.where(self.ranks > len(self.counts), 0.0, values)
+        return case_values(self.ranks, metric, len(self.counts))
 
     @cached_property
     def metrics(self) -> dict[str, float]:

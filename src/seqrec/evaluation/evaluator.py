@@ -16,6 +16,7 @@ from seqrec.data.prepared import PreparedData
 from seqrec.data.sequences import Cases, Ints, Sequences
 from seqrec.errors import ConfigError
 from seqrec.evaluation.evaluation import Evaluation
+from seqrec.evaluation.predictions import Predictions
 from seqrec.kernels.ranking import exclude, require_finite, target_ranks, top_items
 from seqrec.models.base import Scorer, SequenceModel
 
@@ -72,6 +73,7 @@ class Evaluator:
         Raises:
             ScoreError: a score is NaN or infinite.
             ConfigError: there is no such part.
+            DataError: lists of another toolkit do not answer every case, see `Predictions`.
         """
         if part not in ("validation", "test"):
             raise ConfigError(f"part {part!r}: choose validation or test.")
@@ -80,7 +82,7 @@ class Evaluator:
         order = np.argsort(lengths, kind="stable")
         ranks, lists = self._in_eval_mode(scorer, cases.take(order))
         back = np.argsort(order, kind="stable")
-        return Evaluation(
+        found = Evaluation(
             users=cases.users,
             targets=self.data.sequences.items[cases.positions].astype(np.int64),
             ranks=ranks[back],
@@ -90,6 +92,9 @@ class Evaluator:
             ks=self.config.ks,
             protocol=self.protocol,
         )
+        if isinstance(scorer, Predictions):
+            return scorer.judged(found, cases, self.data.sequences, self.config.filter_seen)
+        return found
 
     def _in_eval_mode(self, scorer: Scorer, cases: Cases) -> tuple[np.ndarray, np.ndarray]:
         training = isinstance(scorer, nn.Module) and scorer.training

@@ -113,7 +113,8 @@ def settings_for(
     """Settings for a model on a data set: the preset for the pair if there is one, then `changes` over it.
 
     Args:
-        preset: a variant such as `quick`, which must exist; None for the pair's own preset, or the defaults.
+        preset: a variant such as `quick`, which must exist; `none` for the defaults; None for the pair's own preset,
+            or the defaults where it has none.
         changes: dotted keys, such as `{"model.embedding_dim": 256}`, or `{"model": {"embedding_dim": 256}}`.
 
     Raises:
@@ -122,7 +123,9 @@ def settings_for(
     """
     shipped = presets()
     name = f"{dataset}/{model}" + (f".{preset}" if preset else "")
-    if preset and name not in shipped:
+    if preset == "none":
+        shipped = {}
+    elif preset and name not in shipped:
         raise unknown_name("preset", name, shipped)
     settings: dict[str, Any] = {key: dict(value) for key, value in shipped.get(name, {}).items()}
     settings.setdefault("data", {})["source"] = dataset

@@ -76,11 +76,16 @@ def prepare_run(
     asked = config.data.model_dump(include=config.data.model_fields_set - {"source"})
     if not isinstance(data, PreparedData):
         data = load_data(data, report=report, **asked)
-    elif asked:
-        raise ConfigError(f"These data are prepared already; give {', '.join(asked)} to load_data instead.")
+    elif other := [name for name in asked if getattr(config.data, name) != getattr(_kept(data), name)]:
+        raise ConfigError(f"These data are prepared already; give {', '.join(other)} to load_data instead.")
     asked = config.evaluation.model_dump(include=config.evaluation.model_fields_set)
     evaluation = EvaluationConfig.parse(_protocol(data) | asked, "evaluation.")
-    return replace(config, data=DataConfig.parse(data.facts["config"], "data."), evaluation=evaluation), data
+    return replace(config, data=_kept(data), evaluation=evaluation), data
+
+
+def _kept(data: PreparedData) -> DataConfig:
+    """How the data were prepared."""
+    return DataConfig.parse(data.facts["config"], "data.")
 
 
 def _protocol(data: PreparedData) -> dict[str, Any]:

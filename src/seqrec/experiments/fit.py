@@ -15,7 +15,7 @@ from seqrec.errors import DataError
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.experiments.config import RunConfig
-from seqrec.experiments.environment import choose_device, environment
+from seqrec.experiments.environment import choose_device, environment, peak_memory_mib
 from seqrec.experiments.run import Run
 from seqrec.files import explained
 from seqrec.losses import LOSSES
@@ -51,27 +51,28 @@ def fit(
 
 
 def _fit(config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tracker], where: torch.device) -> None:
-    folder = _open(config, data, out, where)
+    folder = open_folder(config, data, out, where)
     torch.manual_seed(config.seed)
     scorer = build_model(config.to_dict()["model"], data.sequences.num_items)
     evaluator = Evaluator(data, config.evaluation, where)
     if isinstance(scorer, SequenceModel):
         tensorboard = tensorboard_if_installed(folder.tensorboard)
         trackers = [*trackers, tensorboard] if tensorboard else trackers
-    facts = _train(scorer, config, evaluator, folder, trackers)
-    results: dict[str, Any] = {"training": facts}
-    for part in ("validation", "test"):
-        evaluation = evaluator.evaluate(scorer, part)
-        results[part] = evaluation.summary()
-        _keep_per_user(evaluation, folder, part, data)
-    folder.write_results(results)
+    facts = _train(scorer, config, evaluator, folder, trackers) | {"peak_memory_mib": peak_memory_mib(where)}
+    results = judge(scorer, evaluator, folder, facts)
     folder.last.unlink(missing_ok=True)
     metrics = {name: results["test"]["metrics"][name] for name in (config.training.metric, "recall@10", "ndcg@10")}
     for tracker in trackers:
         tracker.ended({"hyperparameters": _flat(config.to_dict()), "metrics": metrics})
 
 
-def _open(config: RunConfig, data: PreparedData, out: Path, device: torch.device) -> RunFolder:
+def open_folder(config: RunConfig, data: PreparedData, out: Path, device: torch.device) -> RunFolder:
+    """A new folder, or that of an unfinished run of the same configuration.
+
+    Raises:
+        RunFolderError: `out` holds a finished run or one of another configuration.
+        DataError: the run was begun on other data.
+    """
     folder = RunFolder(out)
     if (out / "run.json").exists() and folder.results() is None and folder.facts()["config"] == config.to_dict():
         require_same_data(folder.facts()["data"], data)
@@ -81,6 +82,17 @@ def _open(config: RunConfig, data: PreparedData, out: Path, device: torch.device
     if not folder.items.exists():
         data.catalogue.save(folder.items)
     return folder
+
+
+def judge(scorer: Scorer, evaluator: Evaluator, folder: RunFolder, training: Mapping[str, Any]) -> dict[str, Any]:
+    """Score validation and test, once, and write down both and what is known about training: the run is finished."""
+    results: dict[str, Any] = {"training": dict(training)}
+    for part in ("validation", "test"):
+        evaluation = evaluator.evaluate(scorer, part)
+        results[part] = evaluation.summary()
+        _keep_per_user(evaluation, folder, part, evaluator.data)
+    folder.write_results(results)
+    return results
 
 
 def require_same_data(kept: Mapping[str, Any], data: PreparedData) -> None:

@@ -104,6 +104,8 @@ class SequenceModel(nn.Module, Scorer):
     """A model trained by gradient that turns each prefix of a history into one vector."""
 
     stochastic = True
+    #: Whether a position sees later events too; such a model learns to fill gaps, and `training_batch` makes them.
+    bidirectional: ClassVar[bool] = False
     Config: ClassVar[type[SequenceModelConfig]]
     config: SequenceModelConfig
 

@@ -1,8 +1,12 @@
-"""What two models share: settings of a stack of blocks, and the item table, where events enter and are scored."""
+"""What two models share: settings of a stack of blocks, the item table, where events enter and are scored, and layers.
+
+Shapes: B rows, L positions, D width, K layers, G gates times width.
+"""
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -57,3 +61,82 @@ class ItemTable(nn.Module):
         """What hidden states are compared with."""
         weight = self.weight[1:]
         return ItemVectors(F.normalize(weight, dim=-1) if self.cosine else weight, self.bias)
+
+
+class SwiGLU(nn.Module):
+    """Shazeer, "GLU Variants Improve Transformer", 2020."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, -1)
+        return self.down(F.silu(gate) * up)
+
+
+#: What recurrent layers remember: h (B, K, D), and c (B, K, D) where the cell has one.
+RecurrentState = tuple[Tensor, ...]
+#: From a position's input and the last hidden state, both through their weights (B, G), and the state (B, D) to the next.
+Cell = Callable[[Tensor, Tensor, RecurrentState], RecurrentState]
+
+
+class Recurrence(nn.Module):
+    """nn.LSTM or nn.GRU over right-padded rows: one call for all positions, which on a GPU is one of cuDNN.
+
+    What stands behind a position never moves it, so padding needs no packing.
+
+    Args:
+        rnn: layers of one width, batch first.
+        cell: its arithmetic. torch.compile does not look into nn.LSTM and nn.GRU, and an exported graph would hold
+            them as one call that few runtimes know; so a traced model runs the cell, position by position.
+    """
+
+    def __init__(self, rnn: nn.LSTM | nn.GRU, cell: Cell) -> None:
+        super().__init__()
+        self.rnn = rnn
+        self.cell = cell
+        self.weights = tuple(rnn.parameters())
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """Hidden states of the last layer (B, L, D)."""
+        return self._traced(x_BLD) if torch.compiler.is_compiling() else self._run(x_BLD, None)[0]
+
+    def initial_state(self, batch: int) -> RecurrentState:
+        """Zeros: h, and c for an LSTM."""
+        zeros = self.weights[0].new_zeros(batch, self.rnn.num_layers, self.rnn.hidden_size)
+        return (zeros, zeros.clone()) if isinstance(self.rnn, nn.LSTM) else (zeros,)
+
+    def prefill(self, x_BLD: Tensor, lengths_B: Tensor) -> RecurrentState:
+        """The state after each row's last event; packed, since no call returns c at every position."""
+        packed = nn.utils.rnn.pack_padded_sequence(x_BLD, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
+        return self._run(packed, None)[1]
+
+    def step(self, x_BD: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """One more event per row: hidden states of the last layer (B, D), and the state after it."""
+        y_BLD, state = self._run(x_BD[:, None], state)
+        return y_BLD[:, 0], state
+
+    def _run(self, x: Any, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
+        """In the precision of the weights: under autocast cuDNN would run in float16, whatever type was asked for,
+        and gradients averaged over thousands of positions would vanish in it."""
+        before = None if state is None else tuple(part.transpose(0, 1).contiguous() for part in state)
+        if before is not None and len(before) == 1:
+            before = before[0]
+        with torch.autocast(self.weights[0].device.type, enabled=False):
+            y, after = self.rnn(x, before)
+        return y, tuple(part.transpose(0, 1) for part in (after if isinstance(after, tuple) else (after,)))
+
+    def _traced(self, x_BLD: Tensor) -> Tensor:
+        """`forward` out of plain operations, without the dropout between layers."""
+        for layer in range(len(self.weights) // 4):
+            of_input, of_hidden, input_bias, hidden_bias = self.weights[4 * layer : 4 * layer + 4]
+            inputs_BLG = F.linear(x_BLD, of_input, input_bias)
+            state = (x_BLD.new_zeros(x_BLD.shape[0], of_hidden.shape[1]),) * 2
+            outputs = []
+            for position in range(x_BLD.shape[1]):
+                state = self.cell(inputs_BLG[:, position], F.linear(state[0], of_hidden, hidden_bias), state)
+                outputs.append(state[0])
+            x_BLD = torch.stack(outputs, 1)
+        return x_BLD

@@ -27,7 +27,7 @@ from seqrec.kernels.mlstm import (
     mlstm_step,
 )
 from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import ItemTable, StackConfig
+from seqrec.models.layers import ItemTable, StackConfig, SwiGLU
 
 #: Width of the causal convolution that feeds queries, keys and gates.
 CONVOLUTION = 4
@@ -203,19 +203,6 @@ class MLSTMMixer(nn.Module):
     def _mix(self, h_BLHK: Tensor, gate_BLD: Tensor) -> Tensor:
         normed = F.rms_norm(_precise(h_BLHK), h_BLHK.shape[-1:], eps=1e-6).flatten(-2).to(gate_BLD.dtype)
         return self.out(normed * self.head_norm * torch.sigmoid(gate_BLD))
-
-
-class SwiGLU(nn.Module):
-    """Shazeer, "GLU Variants Improve Transformer", 2020."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * up)
 
 
 def _precise(x: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.1, ge=0, description="on matrices; never on norms and biases")
     betas: tuple[Decay, Decay] = (0.9, 0.98)
     warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises")
+    schedule: Literal["constant", "step"] = Field("constant", description="what the learning rate does after that")
+    step_epochs: int = Field(5, ge=1, description="schedule step: epochs after which the learning rate falls")
+    step_factor: float = Field(0.5, gt=0, le=1, description="schedule step: by what it is multiplied then")
     clip_norm: float = Field(1.0, gt=0, description="gradient norm above which a step is scaled down")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="averaged weights are evaluated and kept; 0 for none")
 

@@ -23,9 +23,13 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
 
 
-def warm_learning_rate(config: TrainingConfig, step: int) -> float:
-    """Learning rate of step 0, 1, ...: rises over the warm-up, then stays."""
-    return config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+def scheduled_learning_rate(config: TrainingConfig, step: int, epoch: int) -> float:
+    """Learning rate of step 0, 1, ... of the whole training, in epoch 0, 1, ...
+
+    Rises over the warm-up; then stays, or falls by a factor every few epochs.
+    """
+    falls = epoch // config.step_epochs if config.schedule == "step" else 0
+    return config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1)) * config.step_factor**falls
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ class AveragedModel:
     def __init__(self, model: SequenceModel, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        for part in self.model.modules():
+            if isinstance(part, nn.RNNBase):
+                part.flatten_parameters()  # a copy's weights lie apart, and cuDNN would gather them at every call
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:

@@ -22,7 +22,7 @@ from seqrec.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec.training.config import TrainingConfig
 from seqrec.training.interrupt import StopRequest
 from seqrec.training.monitor import GPUMonitor
-from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, warm_learning_rate
+from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, scheduled_learning_rate
 from seqrec.training.probe import probe
 from seqrec.training.tracking import Progress, Tracker
 
@@ -146,7 +146,7 @@ class Trainer:
     def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One update. Returns the loss and the gradient norms, still on the device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = warm_learning_rate(self.config, self.at.step)
+            group["lr"] = scheduled_learning_rate(self.config, self.at.step, self.at.epoch)
         inputs, targets_BL = self.model.training_batch(batch)
         if self.config.item_dropout:
             hidden = torch.rand(inputs.items.shape, device=self.device) < self.config.item_dropout
@@ -183,7 +183,7 @@ class Trainer:
         record: dict[str, Any] = {
             "epoch": at.epoch,
             "step": at.step,
-            "learning_rate": warm_learning_rate(config, at.step - 1),
+            "learning_rate": scheduled_learning_rate(config, at.step - 1, at.epoch - 1),
             "train": {"loss": float(losses.mean())},
             "gradient_norm": {
                 name: float(value) for name, value in zip(["total", *self._norms.names], norms.mean(0), strict=True)

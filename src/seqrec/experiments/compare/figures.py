@@ -1,0 +1,260 @@
+"""Three figures of a comparison: intervals, accuracy along a varied setting, and cost against accuracy.
+
+Each is an SVG and the caption under it. Colours are never alone: lines have markers, points are filled or hollow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from seqrec.experiments.compare import svg
+from seqrec.experiments.compare.notation import duration, interval, measure, number, short
+from seqrec.experiments.compare.standing import Axis, Line, Part, may_be_best, ranked
+from seqrec.experiments.compare.table import Comparison, Row
+
+#: Height of one line of text with room around it.
+STEP = 26.0
+#: Below the plot: ticks and the axis' name.
+FOOT = 46.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing and what stands under it."""
+
+    svg: str
+    caption: str
+
+
+def intervals(comparison: Comparison, part: Part, name: str) -> Figure | None:
+    """A dot per row with its 95% interval, the highest at the top; None where nothing was measured."""
+    rows = [row for row in ranked(comparison, part) if comparison.metric in row.test]
+    if not rows:
+        return None
+    title = f"{measure(comparison.metric)} with 95% intervals"
+    left = min(max(svg.text_width(row.name) for row in rows) + 22, 290)
+    top, bottom = 12.0, 12 + STEP * len(rows)
+    spans = [end for row in rows for end in (row.low, row.high, row.test[comparison.metric].mean)]
+    scale = svg.Scale(*svg.padded(spans), left, svg.WIDTH - 64)
+    parts = [*_across(scale, top, bottom), _axis_name((left + svg.WIDTH - 64) / 2, bottom, measure(comparison.metric))]
+    strong = may_be_best(comparison, part)
+    for place, row in enumerate(rows):
+        y, mean, filled = 12 + STEP * (place + 0.5), row.test[comparison.metric].mean, row.name in strong
+        colour = svg.COLOURS[0] if filled else svg.MUTED
+        parts.append(
+            svg.group(
+                f"{row.name}: {number(mean)}, 95% interval {interval(row.low, row.high)}",
+                svg.text(left - 14, y + 4.5, svg.clipped(row.name, left - 20), "end", more=_weight(filled)),
+                svg.line(scale(row.low), y, scale(row.high), y, colour, 3, 'stroke-linecap="round" opacity=".45"'),
+                svg.marker("circle", scale(mean), y, colour, filled),
+                svg.text(svg.WIDTH - 4, y + 4.5, number(mean), "end", more=_weight(filled)),
+            )
+        )
+    best = rows[0]
+    about = f"{len(rows)} rows; the highest is {best.name} with {number(best.test[comparison.metric].mean)}."
+    caption = (
+        "Each interval is of one row alone. Tests are paired by person and see finer differences than overlap does."
+    )
+    if strong:
+        filled_is = "Filled: no test shows it to be worse than another row. Hollow: shown to be worse, or not tested."
+        caption = f"{filled_is} {caption}"
+    return Figure(svg.figure(name, title, about, bottom + FOOT, parts), caption)
+
+
+def along(comparison: Comparison, axis: Axis, name: str) -> Figure | None:
+    """The metric against a varied setting: a line per model, an interval at each value."""
+    metric = comparison.metric
+    lines = [line for line in axis.lines if all(metric in row.test for row in line.rows.values())]
+    if not lines:
+        return None
+    height = max(330.0, 19.0 * len(lines) + FOOT + 30)
+    top, bottom, left = 14.0, height - FOOT, 58.0
+    right = svg.WIDTH - min(max(svg.text_width(line.name) for line in lines) + 26, 240)
+    spans = [end for line in lines for row in line.rows.values() for end in (row.low, row.high, row.test[metric].mean)]
+    scale = svg.Scale(*svg.padded(spans), bottom, top)
+    room = (right - left) / len(axis.values)
+    places = {value: left + room * (place + 0.5) for place, value in enumerate(axis.values)}
+    parts = [*_up(scale, left, right), svg.line(left, bottom, right, bottom, svg.MUTED)]
+    parts += [svg.text(x, bottom + 19, svg.clipped(value, room), "middle", svg.MUTED) for value, x in places.items()]
+    parts += [_axis_name((left + right) / 2, bottom, short(axis.key)), _side_name(measure(metric), (top + bottom) / 2)]
+    dodge = min(room * 0.5, 9.0 * len(lines)) / max(len(lines), 1)
+    for place, line in enumerate(lines):
+        shift = (place - (len(lines) - 1) / 2) * dodge
+        parts += _one_line(metric, line, place, {value: x + shift for value, x in places.items()}, scale)
+    parts += _names(
+        lines, [scale(list(line.rows.values())[-1].test[metric].mean) for line in lines], right, top, bottom
+    )
+    about = " ".join(f"{line.name}: {_told(metric, line)}." for line in lines)
+    title = f"{measure(metric)} by {short(axis.key)}"
+    caption = (
+        f"{title}, with 95% intervals of each point alone. Points are set side by side so that they can be told apart."
+    )
+    return Figure(svg.figure(name, title, about, height, parts), caption)
+
+
+def costs(comparison: Comparison, part: Part, name: str) -> Figure | None:
+    """Seconds per run against the metric; None where nothing was trained."""
+    metric = comparison.metric
+    rows = [row for row in ranked(comparison, part) if row.seconds and row.seconds > 0 and metric in row.test]
+    if not rows:
+        return None
+    top, bottom, left, right = 14.0, 360.0, 58.0, svg.WIDTH - 20
+    x_scale = svg.Scale(*svg.padded_log([row.seconds or 1.0 for row in rows]), left, right, log=True)
+    y_scale = svg.Scale(*svg.padded([end for row in rows for end in (row.low, row.high)], 0.1), bottom, top)
+    parts = [*_up(y_scale, left, right), *_across(x_scale, top, bottom, _round_time)]
+    parts += [_axis_name((left + right) / 2, bottom, "time per run (logarithmic)")]
+    parts += [_side_name(measure(metric), (top + bottom) / 2)]
+    points = [(x_scale(row.seconds or 1.0), y_scale(row.test[metric].mean)) for row in rows]
+    parts += _points(rows, points, metric, y_scale, may_be_best(comparison, part), right)
+    missing = len(comparison.of(part)) - len(rows)
+    caption = "Further up is more accurate, further left is cheaper; evaluation is part of the time."
+    caption += f" {missing} without a training time: not drawn." if missing else ""
+    if any(row.beside > 1 for row in rows):
+        caption += " Runs shared the machine, so times are no benchmark."
+    about = " ".join(f"{row.name}: {number(row.test[metric].mean)} in {duration(row.seconds)}." for row in rows)
+    title = f"Time per run against {measure(metric)}"
+    return Figure(svg.figure(name, title, about, bottom + FOOT, parts), caption)
+
+
+def _points(
+    rows: list[Row],
+    points: list[tuple[float, float]],
+    metric: str,
+    scale: svg.Scale,
+    strong: set[str],
+    right: float,
+) -> list[str]:
+    """Points with names; those of one model are joined, and only its highest carries the model's name."""
+    labels = list(dict.fromkeys(row.label for row in rows))
+    parts = []
+    for place, label in enumerate(labels):
+        joined = sorted(point for row, point in zip(rows, points, strict=True) if row.label == label)
+        parts.append(svg.polyline(joined, _look(place)[0], 1.5, 'opacity=".35"'))
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
+    named: set[str] = set()
+    for row, (x, y) in zip(rows, points, strict=True):
+        colour, shape = _look(labels.index(row.label))
+        name = ", ".join(map(str, row.varied.values())) if row.label in named else row.name
+        named.add(row.label)
+        parts.append(
+            svg.group(
+                f"{row.name}: {number(row.test[metric].mean)} in {duration(row.seconds)}",
+                svg.line(x, scale(row.low), x, scale(row.high), colour, 1.5, 'opacity=".4"'),
+                svg.marker(shape, x, y, colour, row.name in strong),
+                _beside(x, y, name, taken, right),
+            )
+        )
+    return parts
+
+
+def _look(place: int) -> tuple[str, str]:
+    return svg.COLOURS[place % len(svg.COLOURS)], svg.MARKERS[place % len(svg.MARKERS)]
+
+
+def _weight(strong: bool) -> str:
+    return 'font-weight="600"' if strong else ""
+
+
+def _told(metric: str, line: Line) -> str:
+    return ", ".join(f"{number(row.test[metric].mean)} at {value}" for value, row in line.rows.items())
+
+
+def _one_line(metric: str, line: Line, place: int, xs: dict[str, float], scale: svg.Scale) -> list[str]:
+    colour, shape = _look(place)
+    points = [(xs[value], scale(row.test[metric].mean)) for value, row in line.rows.items()]
+    parts = [svg.polyline(points, colour, more="" if place < len(svg.COLOURS) else 'stroke-dasharray="6 4"')]
+    for (value, row), (x, y) in zip(line.rows.items(), points, strict=True):
+        said = f"{line.name} at {value}: {number(row.test[metric].mean)}, 95% interval {interval(row.low, row.high)}"
+        bar = svg.line(x, scale(row.low), x, scale(row.high), colour, 2, 'opacity=".35"')
+        parts.append(svg.group(said, bar, svg.marker(shape, x, y, colour)))
+    return parts
+
+
+def _names(lines: list[Line], wanted: list[float], x: float, top: float, bottom: float) -> list[str]:
+    """Names of lines beside their ends, moved apart where they would overlap."""
+    order = sorted(range(len(lines)), key=wanted.__getitem__)
+    gap = min(17.0, (bottom - top) / max(len(lines), 1))
+    placed: dict[int, float] = {}
+    floor = top
+    for place in order:
+        placed[place] = floor = max(wanted[place], floor)
+        floor += gap
+    ceiling = bottom
+    for place in reversed(order):
+        placed[place] = ceiling = min(placed[place], ceiling)
+        ceiling -= gap
+    parts = []
+    for place, line in enumerate(lines):
+        colour, shape = _look(place)
+        parts.append(svg.marker(shape, x + 8, placed[place], colour, size=4))
+        name = svg.clipped(line.name, svg.WIDTH - x - 20)
+        parts.append(svg.text(x + 18, placed[place] + 4.5, name))
+    return parts
+
+
+Box = tuple[float, float, float, float]
+
+
+def _beside(x: float, y: float, name: str, taken: list[Box], right: float) -> str:
+    """A name beside its point where there is room; nothing where there is none (pointing at it tells)."""
+    shown = svg.clipped(name, 220, 12)
+    wide = svg.text_width(shown, 12)
+    for at, base, anchor in (
+        (x + 10, y + 4, "start"),
+        (x - 10, y + 4, "end"),
+        (x, y - 10, "middle"),
+        (x, y + 20, "middle"),
+        (x + 9, y - 8, "start"),
+        (x + 9, y + 17, "start"),
+    ):
+        start = at - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+        box = (start, base - 11, start + wide, base + 3)
+        if start > 62 and box[2] < right and not any(_overlap(box, other) for other in taken):
+            taken.append(box)
+            return svg.text(at, base, shown, anchor, more='font-size="12"')
+    return ""
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _across(scale: svg.Scale, top: float, bottom: float, say: Callable[[float], str] | None = None) -> list[str]:
+    """Ticks of an axis from left to right; `say` words them."""
+    ticks = scale.ticks()
+    decimals = _decimals(ticks)
+    parts = []
+    for tick in ticks:
+        words = say(tick) if say else number(tick, decimals)
+        parts.append(svg.line(scale(tick), top, scale(tick), bottom))
+        parts.append(svg.text(scale(tick), bottom + 19, words, "middle", svg.MUTED))
+    return parts
+
+
+def _up(scale: svg.Scale, left: float, right: float) -> list[str]:
+    """Ticks of an axis from bottom to top."""
+    ticks = scale.ticks()
+    decimals = _decimals(ticks)
+    parts = []
+    for tick in ticks:
+        parts.append(svg.line(left, scale(tick), right, scale(tick)))
+        parts.append(svg.text(left - 8, scale(tick) + 4.5, number(tick, decimals), "end", svg.MUTED))
+    return parts
+
+
+def _round_time(seconds: float) -> str:
+    words = duration(seconds)
+    return words.replace(".00 s", " s").replace(".0 s", " s").replace(" 00 s", "").replace(" 00 min", "")
+
+
+def _decimals(ticks: list[float]) -> int:
+    return max((len(f"{tick:.4f}".rstrip("0").partition(".")[2]) for tick in ticks), default=2) or 1
+
+
+def _axis_name(x: float, bottom: float, words: str) -> str:
+    return svg.text(x, bottom + 39, words, "middle", svg.MUTED)
+
+
+def _side_name(words: str, y: float) -> str:
+    return svg.text(13, y, words, "middle", svg.MUTED, f'transform="rotate(-90 13 {y:.1f})"')

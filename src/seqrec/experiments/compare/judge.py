@@ -1,0 +1,218 @@
+"""From finished runs to the facts of a comparison: means over seeds, intervals over users, paired tests.
+
+A user's value is the mean over their cases and over seeds, so a test asks about people, not about seeds: the
+standard deviation over seeds stands beside it.
+
+Shapes: M cases, U users, S seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seqrec.errors import DataError
+from seqrec.evaluation.evaluation import case_values
+from seqrec.evaluation.evaluator import Evaluator
+from seqrec.evaluation.predictions import Predictions
+from seqrec.evaluation.significance import holm, interval, paired_test, user_means, verdict
+from seqrec.experiments.compare.config import CompareConfig, PredictionsEntry
+from seqrec.experiments.compare.plan import Part, PlannedRow
+from seqrec.experiments.compare.table import Row, Spread, Test
+from seqrec.experiments.run import Run
+
+Floats = npt.NDArray[np.float64]
+#: Measure of the breakdowns by popularity and by length.
+BREAKDOWN = "ndcg@10"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A row and what its tests are made from.
+
+    Attributes:
+        users, targets: (M,) ids of each case, in order.
+        values: (U,) the metric per user, averaged over seeds.
+    """
+
+    row: Row
+    users: npt.NDArray[Any]
+    targets: npt.NDArray[Any]
+    values: Floats
+
+
+def judge_row(planned: PlannedRow, runs: Sequence[Run], metric: str, beside: int) -> Judged:
+    """The row of finished runs of one planned row."""
+    cases = [_cases(run, metric) for run in runs]
+    users, targets, _ = cases[0]
+    values = np.mean([user_means(values, users) for _, _, values in cases], axis=0)
+    estimate, summaries = interval(values), [run.results["test"] for run in runs]
+    row = Row(
+        data=planned.data,
+        split=planned.split,
+        label=planned.label,
+        varied=dict(planned.varied),
+        seeds=planned.seeds,
+        test=_spreads([run.metrics for run in runs]),
+        validation=_spreads([run.validation for run in runs]),
+        low=estimate.low,
+        high=estimate.high,
+        by_popularity=_breakdown(summaries, "by_popularity"),
+        by_length=_breakdown(summaries, "by_length"),
+        targets=_one([run.facts["data"]["test_targets"] for run in runs]),
+        beside=beside,
+        **_cost(runs),
+    )
+    return Judged(row, users, targets, values)
+
+
+def judge_predictions(part: Part, entry: PredictionsEntry, metric: str) -> Judged:
+    """The row of lists that another toolkit made for the test part."""
+    data = part.data
+    found = Evaluator(data, part.protocol).evaluate(Predictions.read(Path(entry.file), data), "test")
+    users = np.array(data.user_ids(), dtype=object)[found.users]
+    values = user_means(found.per_case(metric), users)
+    estimate, summary = interval(values), found.summary()
+    row = Row(
+        data=part.label,
+        split=part.split,
+        label=entry.label,
+        varied={},
+        seeds=(),
+        test=_spreads([found.metrics]),
+        validation={},
+        low=estimate.low,
+        high=estimate.high,
+        by_popularity=_breakdown([summary], "by_popularity"),
+        by_length=_breakdown([summary], "by_length"),
+        seconds=None,
+        seconds_per_epoch=None,
+        epochs=None,
+        parameters=None,
+        peak_memory_mib=None,
+        targets=str(data.facts["test_targets"]),
+    )
+    return Judged(row, users, np.array(["", *data.catalogue.ids], dtype=object)[found.targets], values)
+
+
+def require_same_targets(judged: Sequence[Judged]) -> None:
+    """Refuse to compare rows that were not asked the same questions.
+
+    Raises:
+        DataError: naming two rows that were judged on different targets.
+    """
+    for other in judged[1:]:
+        first = judged[0]
+        same = first.row.targets == other.row.targets and np.array_equal(first.users, other.users)
+        if not (same and np.array_equal(first.targets, other.targets)):
+            raise DataError(
+                f"{first.row.name} and {other.row.name} were judged on different targets of {first.row.data} "
+                f"(hash {first.row.targets[:16]} and {other.row.targets[:16]}): they cannot be compared."
+            )
+
+
+def tests_of(judged: Sequence[Judged], config: CompareConfig) -> list[Test]:
+    """Every paired test of one data set and split, corrected by Holm within its family."""
+    pairs = [("pair", *pair) for pair in combinations(judged, 2)] if config.tests == "all" else _against(judged, config)
+    return [*_family(pairs, config.alpha), *_family(_ends(judged), config.alpha)]
+
+
+def _against(judged: Sequence[Judged], config: CompareConfig) -> list[tuple[str, Judged, Judged]]:
+    """Everything against the reference: by itself the best on validation."""
+    candidates = [x for x in judged if config.reference in (None, x.row.label) and config.metric in x.row.validation]
+    if not candidates:
+        candidates = list(judged)
+    best = max(candidates, key=lambda x: x.row.validation[config.metric].mean if x.row.validation else 0.0)
+    return [("reference", best, other) for other in judged if other is not best]
+
+
+def _ends(judged: Sequence[Judged]) -> list[tuple[str, Judged, Judged]]:
+    """For each label and varied setting: the last value against the first, all else equal."""
+    pairs = []
+    for first in judged:
+        for key in first.row.varied:
+            line = [x for x in judged if x.row.label == first.row.label and _but(x.row, key) == _but(first.row, key)]
+            if line[0] is first and len(line) > 1:
+                pairs.append((key, line[-1], first))
+    return pairs
+
+
+def _but(row: Row, key: str) -> dict[str, Any]:
+    return {name: value for name, value in row.varied.items() if name != key}
+
+
+def _family(pairs: Sequence[tuple[str, Judged, Judged]], alpha: float) -> list[Test]:
+    found = [paired_test(first.values, second.values) for _, first, second in pairs]
+    adjusted = holm([test.p_permutation for test in found]) if found else ()
+    return [
+        Test(
+            data=first.row.data,
+            split=first.row.split,
+            why=why,
+            first=first.row.name,
+            second=second.row.name,
+            difference=test.difference,
+            low=test.low,
+            high=test.high,
+            p_bootstrap=test.p_bootstrap,
+            p_permutation=test.p_permutation,
+            p_holm=float(p),
+            effect=test.effect,
+            users=test.users,
+            family=len(found),
+            verdict=verdict(test, float(p), alpha),
+        )
+        for (why, first, second), test, p in zip(pairs, found, adjusted, strict=True)
+    ]
+
+
+def _cases(run: Run, metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Floats]:
+    """Users, targets and values of the metric (M,) each, as the run kept them."""
+    import pyarrow.parquet as pq
+
+    path = run.folder.per_user("test")
+    if not path.exists():
+        raise DataError(f"{run.path} kept no per-user results, which tests are made from. Install pyarrow and repeat.")
+    table = pq.read_table(path, columns=["user", "target", "rank"])
+    users, targets, ranks = (table.column(name).to_numpy() for name in ("user", "target", "rank"))
+    return users, targets, case_values(ranks, metric, run.facts["data"]["items"])
+
+
+def _spreads(found: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    return {name: spread([metrics[name] for metrics in found]) for name in found[0]}
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and deviation of one measure over runs."""
+    return Spread(mean(values), stdev(values) if len(values) > 1 else 0.0)
+
+
+def _breakdown(summaries: Sequence[Mapping[str, Any]], which: str) -> dict[str, float]:
+    """NDCG@10 by bucket, averaged over seeds, for buckets that have cases."""
+    tables = [summary[which] for summary in summaries]
+    return {name: mean(t[name][BREAKDOWN] for t in tables) for name, found in tables[0].items() if BREAKDOWN in found}
+
+
+def _cost(runs: Sequence[Run]) -> dict[str, Any]:
+    training = [run.results["training"] for run in runs]
+    epochs = [[epoch["speed"]["seconds"] for epoch in run.folder.epochs()] for run in runs]
+    return {
+        "seconds": mean(facts["seconds"] for facts in training),
+        "seconds_per_epoch": mean(median(found) for found in epochs) if all(epochs) else None,
+        "epochs": mean(facts["epochs"] for facts in training) if all(epochs) else None,
+        "parameters": training[0]["parameters"] or None,
+        "peak_memory_mib": max(facts.get("peak_memory_mib", 0.0) for facts in training) or None,
+    }
+
+
+def _one(values: Sequence[Any]) -> Any:
+    if len(set(values)) > 1:
+        raise DataError(f"Seeds of one row were judged on different targets: {', '.join(sorted(set(values)))}.")
+    return values[0]

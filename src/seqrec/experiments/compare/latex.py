@@ -1,0 +1,109 @@
+r"""A comparison as LaTeX tables, to be read with `\input`; they need `\usepackage{booktabs}` and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+from seqrec.experiments.compare.table import Comparison
+from seqrec.experiments.compare.tables import Cell, Sheet, sheets
+from seqrec.experiments.compare.words import sentences
+
+#: Characters that LaTeX does not take as themselves, and what stands for them in text.
+_REPLACED = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "–": r"\textendash{}",  # noqa: RUF001
+    "—": r"\textemdash{}",
+    "×": r"$\times$",  # noqa: RUF001
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "→": r"$\rightarrow$",
+}
+_MINUS = re.compile(r"(?<![\w.)])-(?=\.?\d)")
+#: Two hyphens would become a dash.
+_DASHES = re.compile("-(?=-)")
+#: Rows that one page holds; longer tables go on in another.
+PAGE = 40
+#: Columns of the tests that a page has no room for.
+LEFT_OUT = ("why", "p bootstrap", "p permutation", "people", "tests together")
+
+
+def to_latex(comparison: Comparison) -> str:
+    """Every table of a comparison, the sentences above them as comments."""
+    lines = [f"% {_comment(comparison.name)}", r"% Needs \usepackage{booktabs} in the preamble."]
+    lines += [f"% FAILED: {_comment(failure)}" for failure in comparison.failures]
+    for number, part in enumerate(comparison.parts, 1):
+        lines += ["", f"% ---- {_comment(', '.join(part))}"]
+        lines += [f"% {_comment(text)}" for text in sentences(comparison, part)]
+        for sheet in map(_narrowed, sheets(comparison, part)):
+            slug = re.sub(r"[^a-z0-9]+", "-", sheet.title.lower()).strip("-")
+            lines.append(to_table(sheet, ", ".join(part), f"tab:compare-{number}-{slug}"))
+    return "\n".join(lines) + "\n"
+
+
+def to_table(sheet: Sheet, where: str, label: str) -> str:
+    """One float, or several where it is longer than a page."""
+    pages = [sheet.rows[start : start + PAGE] for start in range(0, len(sheet.rows), PAGE)]
+    made = []
+    for number, rows in enumerate(pages):
+        caption = (
+            f"{sheet.title}: {where}. {sheet.explained()}".strip() if number == 0 else f"{sheet.title}, continued."
+        )
+        made.append(_float(sheet, rows, caption, label if number == 0 else f"{label}-{number + 1}"))
+    return "\n".join(made)
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX takes it; minus signs in front of numbers are minus signs."""
+    plain = "".join(_REPLACED.get(c, c) for c in " ".join(text.split()))
+    return _MINUS.sub("$-$", _DASHES.sub("-{}", plain))
+
+
+def _narrowed(sheet: Sheet) -> Sheet:
+    """Without columns that a page has no room for; the other files have them."""
+    return sheet.only(header for header in sheet.headers if header not in LEFT_OUT)
+
+
+def _float(sheet: Sheet, rows: tuple[tuple[Cell, ...], ...], caption: str, label: str) -> str:
+    columns = "".join("l" if place < sheet.left else "r" for place in range(len(sheet.headers)))
+    # Braces first: a row that starts with [ or * would be read as an option of the line before.
+    body = ["{}" + " & ".join(map(_cell, row)) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"\caption{{{escape(caption)}}}",
+            rf"\label{{{label}}}",
+            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            r"\toprule",
+            " & ".join(map(escape, sheet.headers)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _cell(cell: Cell) -> str:
+    text = escape(cell.text)
+    return rf"\textbf{{{text}}}" if cell.strong and text else text
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())

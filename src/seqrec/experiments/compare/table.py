@@ -1,0 +1,139 @@
+"""A comparison as plain facts: what every page, table and file of it is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from seqrec.evaluation.significance import Verdict
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n - 1; 0 for one run) over seeds."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model with one choice of settings on one data set and split.
+
+    Attributes:
+        data, split: what it was judged on; `split` as the data set words it.
+        label: how the model is called; `varied`: the settings that vary, such as {"model.max_length": 32}.
+        seeds: of its runs; a model without chance has one.
+        test, validation: by measure, over seeds.
+        low, high: 95% bootstrap interval of the comparison's metric over users (values averaged over seeds).
+        by_popularity, by_length: the metric's cut-off-10 twin (NDCG@10) by bucket, averaged over seeds.
+        seconds, seconds_per_epoch: averages; evaluation included in the first. None where nothing was trained here.
+        parameters: learned by gradient. peak_memory_mib: of the device, or of the process on a CPU.
+        targets: hash of the test targets.
+        beside: how many runs shared the machine while this was timed.
+    """
+
+    data: str
+    split: str
+    label: str
+    varied: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    test: Mapping[str, Spread]
+    validation: Mapping[str, Spread]
+    low: float
+    high: float
+    by_popularity: Mapping[str, float]
+    by_length: Mapping[str, float]
+    seconds: float | None
+    seconds_per_epoch: float | None
+    epochs: float | None
+    parameters: int | None
+    peak_memory_mib: float | None
+    targets: str
+    beside: int = 1
+
+    @property
+    def name(self) -> str:
+        """Label and what varies: `SASRec, max_length 32`."""
+        return ", ".join([self.label, *(f"{key.rpartition('.')[2]} {value}" for key, value in self.varied.items())])
+
+
+@dataclass(frozen=True)
+class Test:
+    """`first` against `second` (row names) on the same users; p values before and after Holm's correction.
+
+    Attributes:
+        why: `reference`, `pair`, or the varied setting whose ends are compared.
+        difference, low, high: mean of first minus second, and its 95% paired bootstrap interval.
+        effect: Cohen's d of the paired differences.
+        family: how many tests were corrected together.
+        verdict: of `first`.
+    """
+
+    data: str
+    split: str
+    why: str
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p_bootstrap: float
+    p_permutation: float
+    p_holm: float
+    effect: float
+    users: int
+    family: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a comparison found.
+
+    Attributes:
+        rows: by data set and split, best validation first.
+        failures: what could not be run, and why.
+        protocols: how the numbers of each (data, split) are measured, in words.
+        device: what it ran on.
+    """
+
+    name: str
+    metric: str
+    alpha: float
+    rows: tuple[Row, ...]
+    tests: tuple[Test, ...]
+    failures: tuple[str, ...]
+    protocols: Mapping[str, str]
+    device: str
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """(data, split) pairs, in order."""
+        return list(dict.fromkeys((row.data, row.split) for row in self.rows))
+
+    def of(self, part: tuple[str, str]) -> list[Row]:
+        """Rows of one (data, split)."""
+        return [row for row in self.rows if (row.data, row.split) == part]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """From what `to_dict` gave, read back from JSON."""
+        rows = tuple(
+            Row(
+                **{
+                    **row,
+                    "seeds": tuple(row["seeds"]),
+                    "test": {name: Spread(**spread) for name, spread in row["test"].items()},
+                    "validation": {name: Spread(**spread) for name, spread in row["validation"].items()},
+                }
+            )
+            for row in values["rows"]
+        )
+        tests = tuple(Test(**test) for test in values["tests"])
+        return cls(**{**values, "rows": rows, "tests": tests, "failures": tuple(values["failures"])})

@@ -1,0 +1,158 @@
+"""BERT4Rec: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
+Transformer", CIKM 2019.
+
+Trained to fill gaps: some events of a window are replaced by MASK, and the model, which sees both sides of a gap,
+says what stood there. To recommend, MASK is appended to the history and read. Blocks are pre-norm, which trains
+more steadily than the paper's post-norm.
+
+Shapes: B rows, L positions, D width, H heads, K head width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from seqrec.data.batches import Batch
+from seqrec.data.sequences import PAD
+from seqrec.models.base import ItemVectors, SequenceModel
+from seqrec.models.layers import ItemTable, StackConfig
+
+
+class BERT4RecConfig(StackConfig):
+    """What is masked in training."""
+
+    mask_share: float = Field(0.2, gt=0, lt=1, description="share of a window's events that are masked, at least one")
+    last_share: float = Field(0.1, ge=0, le=1, description="share of windows whose last event alone is masked")
+
+
+class BERT4Rec(SequenceModel):
+    """Item vectors plus positions, then blocks of attention to both sides, then the paper's projection.
+
+    Inside the model, and nowhere else, item number `num_items + 1` stands for MASK.
+    """
+
+    Config = BERT4RecConfig
+    config: BERT4RecConfig
+    bidirectional = True
+
+    def __init__(self, config: BERT4RecConfig, num_items: int) -> None:
+        super().__init__(config, num_items)
+        D = config.embedding_dim
+        self.items = ItemTable(config, num_items)
+        self.mask = nn.Parameter(torch.randn(D) * 0.1)
+        # One position more than events are read: there stands the MASK that asks for the next one.
+        self.positions = nn.Parameter(torch.randn(config.max_length + 1, D) * 0.1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
+        self.norm = nn.LayerNorm(D)
+
+    def training_batch(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """The same rows with MASK in some places, and what stood there as targets (B, L), PAD elsewhere."""
+        masked_BL = self._draw(batch)
+        return self._masked(batch, masked_BL), batch.items.masked_fill(~masked_BL, PAD)
+
+    def encode(self, batch: Batch) -> Tensor:
+        x_BLD, valid_BL = self.embed(batch), batch.valid
+        for block in self.blocks:
+            x_BLD = block(x_BLD, valid_BL)
+        return self.items.query(self.norm(x_BLD))
+
+    def embed(self, batch: Batch) -> Tensor:
+        """What enters the first block (B, L, D)."""
+        if batch.items.shape[1] > len(self.positions):
+            raise ValueError(
+                f"{batch.items.shape[1]} places with MASK; max_length is {len(self.positions) - 1}: cut histories"
+            )
+        masked_BL = batch.items > self.num_items
+        x_BLD = self.items(batch.items.masked_fill(masked_BL, PAD))
+        x_BLD = torch.where(masked_BL[..., None], self.mask.to(x_BLD.dtype), x_BLD)
+        return self.dropout(x_BLD + self.positions[: batch.items.shape[1]])
+
+    def item_vectors(self) -> ItemVectors:
+        return self.items.vectors()
+
+    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        return super().scores(self.with_mask(batch), items)
+
+    def with_mask(self, batch: Batch) -> Batch:
+        """Histories with MASK after their last event, and nothing behind it: what scores are read from."""
+        longer = Batch(F.pad(batch.items, (0, 1), value=PAD), batch.lengths + 1, batch.users)
+        places_L = torch.arange(longer.items.shape[1], device=batch.items.device)
+        return self._masked(longer, places_L == batch.lengths[:, None])
+
+    def inspect(self, batch: Batch) -> dict[str, Tensor]:
+        """`attention.<block>` (B, H, L+1, L+1): softmax weights over the history and the MASK after it, whose row, at
+        the history's length, is what a recommendation rests on."""
+        batch = self.with_mask(batch)
+        x_BLD, found = self.embed(batch), {}
+        for number, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            found[f"attention.{number}"] = block.attention.weights(block.attention_norm(x_BLD), batch.valid)
+            x_BLD = block(x_BLD, batch.valid)
+        return found
+
+    def _draw(self, batch: Batch) -> Tensor:
+        """Where to mask (B, L): as many events as the share asks for, at least one; or the last alone."""
+        places_L = torch.arange(batch.items.shape[1], device=batch.items.device)
+        noise_BL = torch.rand(batch.items.shape, device=batch.items.device).masked_fill(~batch.valid, 2.0)
+        count_B = (batch.lengths * self.config.mask_share).round().clamp(min=1)
+        cloze_BL = noise_BL.argsort(1).argsort(1) < count_B[:, None]
+        last_BL = places_L == batch.lengths[:, None] - 1
+        last_only_B = torch.rand(len(batch), device=batch.items.device) < self.config.last_share
+        return torch.where(last_only_B[:, None], last_BL, cloze_BL)
+
+    def _masked(self, batch: Batch, masked_BL: Tensor) -> Batch:
+        return batch.with_items(batch.items.masked_fill(masked_BL, self.num_items + 1))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feedforward(norm(x))."""
+
+    def __init__(self, config: BERT4RecConfig) -> None:
+        super().__init__()
+        D, hidden = config.embedding_dim, int(config.embedding_dim * config.feedforward_factor)
+        self.attention_norm = nn.LayerNorm(D)
+        self.attention = Attention(config)
+        self.feedforward_norm = nn.LayerNorm(D)
+        self.feedforward = nn.Sequential(
+            nn.Linear(D, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, D),
+            nn.Dropout(config.dropout),
+        )
+
+    def forward(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
+        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), valid_BL)
+        return x_BLD + self.feedforward(self.feedforward_norm(x_BLD))
+
+
+class Attention(nn.Module):
+    """Each position attends to every event of its row, later ones too. No row of weights is empty: a history has an
+    event, and padding looks at events as well, though nobody looks at padding."""
+
+    def __init__(self, config: BERT4RecConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout = config.dropout
+        self.qkv = nn.Linear(config.embedding_dim, 3 * config.embedding_dim)
+        self.out = nn.Linear(config.embedding_dim, config.embedding_dim)
+
+    def forward(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
+        q, k, v = self._heads(x_BLD)
+        dropout = self.dropout if self.training else 0.0
+        y_BHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=valid_BL[:, None, None], dropout_p=dropout)
+        y_BLD = self.out(y_BHLK.transpose(1, 2).flatten(2))
+        return F.dropout(y_BLD, self.dropout, self.training)
+
+    def weights(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
+        """The softmax weights (B, H, L, L) that `forward` applies, without dropout."""
+        q, k, _ = self._heads(x_BLD)
+        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+        return logits.masked_fill(~valid_BL[:, None, None], -torch.inf).softmax(-1)
+
+    def _heads(self, x_BLD: Tensor) -> tuple[Tensor, ...]:
+        """q, k and v (B, H, L, K)."""
+        return self.qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)

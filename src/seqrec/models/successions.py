@@ -1,0 +1,50 @@
+"""How often one item comes within a few events after another: a similarity of items that knows their order.
+
+Shapes: N items, A items of a block, E events.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seqrec.data.sequences import Sequences
+from seqrec.models.similarities import Floats
+
+
+class Successions:
+    """Counts of (item, item that follows within `window` events), a pair d events apart counting 1 / d.
+
+    s(i, j) = sum over occurrences of i, with j d events later, of 1 / d, over sqrt(|i| |j|), |i| being how often i
+    occurs. With window 1 it is a Markov chain whose followers are held against their popularity; the weights 1 / d
+    are those of "SR" in Ludewig & Jannach, "Evaluation of session-based recommendation algorithms", UMUAI 2018.
+    """
+
+    def __init__(self, sequences: Sequences, window: int) -> None:
+        self.items_E = sequences.items
+        self.window = window
+        self.num_items = sequences.num_items
+        self.counts_N = sequences.counts().astype(np.float64)
+        lengths = sequences.lengths
+        places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        positions = np.repeat(sequences.starts, lengths) + places
+        order = np.argsort(self.items_E[positions], kind="stable")
+        #: Positions of events, item by item, and how many events follow in the same history.
+        self.positions = positions[order]
+        self.after = (np.repeat(lengths, lengths) - 1 - places)[order]
+        self.bounds = np.concatenate([[0], np.cumsum(self.counts_N)]).astype(np.int64)
+
+    def compare(self, first: int, last: int) -> tuple[Floats, Floats]:
+        """Similarity (A, N) of items `first` + 1 to `last` to what follows them, and how often it does (A, N)."""
+        mine = slice(self.bounds[first], self.bounds[last])
+        shape = (last - first, self.num_items)
+        weighted, counted = np.zeros(shape[0] * shape[1]), np.zeros(shape[0] * shape[1])
+        row = self.items_E[self.positions[mine]].astype(np.int64) - 1 - first
+        for distance in range(1, self.window + 1):
+            follows = self.after[mine] >= distance
+            later = self.items_E[self.positions[mine][follows] + distance].astype(np.int64) - 1
+            cells = np.bincount(row[follows] * self.num_items + later, minlength=len(counted))
+            counted += cells
+            weighted += cells / distance
+        size = np.sqrt(np.outer(self.counts_N[first:last], self.counts_N))
+        similarity = np.divide(weighted.reshape(shape), size, out=np.zeros(shape), where=size > 0)
+        return similarity, counted.reshape(shape)
