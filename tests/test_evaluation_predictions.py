@@ -315,7 +315,7 @@ def changed(entries: list[Entry], place: int, entry: Entry) -> pd.DataFrame:
 BAD: dict[str, tuple[Callable[[list[Entry]], Any], str]] = {
     "unknown user": (
         lambda e: changed(e, 40, ("ghost", "i1", 1.0)),
-        r"1 people \(1 of 1,200 rows\) are not in log, such as 'ghost'; there they are called 'u\d+'.*ids of the source",
+        r"1 people \(1 of 1,200 rows\) are not in log, such as 'ghost'; there they are called 'u\d+'.*of the source",
     ),
     "unknown item": (lambda e: changed(e, 40, ("u1", "film", 1.0)), r"1 items \(1 of 1,200 rows\).*such as 'film'"),
     "twice": (lambda e: long_form([*e, e[7]]), r"1 entries occur again, the first is user 'u\d+', item 'i\d+'"),

@@ -13,7 +13,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import ConfigError, DataError
 from seqrec.models import neighbours, similarity_inputs
 from seqrec.models.item_knn import ItemKNN, ItemKNNConfig
-from seqrec.models.neighbours import nearest, top
+from seqrec.models.neighbours import nearest, others_only, top
 from seqrec.models.similarity_inputs import centred, rating_matrix, svd_vectors
 from seqrec.models.successions import Successions
 
@@ -46,7 +46,7 @@ def test_cosine_lists_are_the_sorted_rows() -> None:
     norms = np.maximum(np.linalg.norm(met, axis=0), 1e-12)
     cosine = (met.T @ met) / np.outer(norms, norms)
     np.fill_diagonal(cosine, 0)
-    found = dense(fitted(train, similarity="cosine", neighbours=4))
+    found = dense(fitted(train, similarity="cosine", neighbours=4, shrink=0))
     for item in range(N):
         best = sorted((j for j in range(N) if cosine[item, j] > 0), key=lambda j: (-np.float32(cosine[item, j]), j))[:4]
         assert sorted(np.flatnonzero(found[item])) == sorted(best)
@@ -153,7 +153,7 @@ def test_top_breaks_ties_by_column() -> None:
 
 def test_shrinking_and_nothing_shared() -> None:
     def compare(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.full((last - first, 3), 0.5), np.array([[0, 1, 3]] * 3, dtype=float)[first:last]
+        return others_only(np.full((last - first, 3), 0.5), first), np.array([[0, 1, 3]] * 3, dtype=float)[first:last]
 
     found = nearest(compare, 3, 3, shrink=1.0).matrix(3).toarray()
     np.testing.assert_allclose(found, [[0, 0.25, 0.375], [0, 0, 0.375], [0, 0.25, 0]])

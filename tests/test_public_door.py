@@ -23,6 +23,7 @@ PUBLIC = [
     "SequenceModel",
     "__version__",
     "combine",
+    "compare",
     "evaluate",
     "load_data",
     "train",

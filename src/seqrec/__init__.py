@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from seqrec.data.sources import SOURCES
     from seqrec.evaluation import ACCURACY, CATALOGUE
     from seqrec.experiments.combine import combine
+    from seqrec.experiments.compare.run import compare
     from seqrec.experiments.door import evaluate, train
     from seqrec.experiments.run import Run
     from seqrec.losses import LOSSES
@@ -31,6 +32,7 @@ _PUBLIC = {
     "load_data": "seqrec.data.load",
     "train": "seqrec.experiments.door",
     "evaluate": "seqrec.experiments.door",
+    "compare": "seqrec.experiments.compare.run",
     "combine": "seqrec.experiments.combine",
     "Run": "seqrec.experiments.run",
     "Recommender": "seqrec.recommendation.recommender",
@@ -55,6 +57,7 @@ __all__ = [
     "SequenceModel",
     "__version__",
     "combine",
+    "compare",
     "evaluate",
     "load_data",
     "train",

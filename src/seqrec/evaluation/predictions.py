@@ -110,7 +110,7 @@ class Predictions(Scorer):
         left, room = counts, np.full(len(users), self.num_items)
         if filter_seen:
             left, room = self._unseen(users, ends, sequences)
-        ks = self._reached(left[left < room], found.ks, users[left < room])
+        ks = self._reached(np.where(left < room, left, max(found.ks)), found.ks, users)
         length_M = left[np.searchsorted(users, cases.users)]
         listed = np.arange(found.lists.shape[1]) < length_M[:, None]
         return replace(
@@ -150,8 +150,6 @@ class Predictions(Scorer):
 
     def _reached(self, lengths: Ints, ks: tuple[int, ...], users: Ints) -> tuple[int, ...]:
         """Cut-offs that every list reaches, or with `miss` the longest; lists of all there is reach everything."""
-        if len(lengths) == 0:
-            return ks
         deciding = int(lengths.argmin() if self.config.missing == "refuse" else lengths.argmax())
         reached = tuple(k for k in ks if k <= lengths[deciding])
         if not reached:

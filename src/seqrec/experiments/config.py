@@ -14,6 +14,7 @@ from seqrec.data.config import DataConfig
 from seqrec.errors import ConfigError, nearest, unknown_name
 from seqrec.evaluation.evaluator import EvaluationConfig
 from seqrec.losses import LOSSES
+from seqrec.models.base import SequenceModel
 from seqrec.models.build import parse_model
 from seqrec.registry import resolve
 from seqrec.training.config import TrainingConfig
@@ -68,6 +69,11 @@ class RunConfig:
             evaluation=evaluation,
             seed=seed,
         )
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model is trained by gradient; the others are fitted."""
+        return issubclass(parse_model({"name": self.model_name})[0], SequenceModel)
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting, defaults included, as `from_dict` takes it."""

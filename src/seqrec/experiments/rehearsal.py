@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -43,8 +43,8 @@ from seqrec.training.trainer import Trainer
 
 #: Seconds that steps, or fits, are tried for; what is begun is finished.
 BUDGET = 5.0
-#: Steps of one shape that are timed, after one that is not.
-STEPS = 4
+#: Steps of one shape that are timed at most, after one that is not.
+STEPS = 12
 #: Blocks of cases that are evaluated where there are more, and the seconds one may take for that.
 BLOCKS, BLOCK_SECONDS = 4, 1.0
 #: Shares of the users that a model without gradients is fitted on, one after the other while there is time.
@@ -128,14 +128,16 @@ class _Rehearsal(Trainer):
             if measured and time.perf_counter() > ends:
                 break
             chosen = [number for number, other in enumerate(shapes) if other == shape]
-            measured[shape] = self._steps([chosen[n % len(chosen)] for n in range(STEPS + 1)], plan, ends)
+            numbers = [chosen[n % len(chosen)] for n in range(STEPS + 1)]
+            measured[shape] = self._steps(numbers, plan, BUDGET / len(order))
         return measured
 
-    def _steps(self, numbers: list[int], plan: EpochPlan, ends: float) -> float:
-        """Median seconds of a step; the first one warms up."""
+    def _steps(self, numbers: list[int], plan: EpochPlan, budget: float) -> float:
+        """Mean seconds of a step, as an epoch is their sum; the first one warms up and does not count."""
         users, starts, lengths = ([part[n] for n in numbers] for part in (plan.users, plan.starts, plan.lengths))
         some = replace(plan, users=users, starts=starts, lengths=lengths)
         seconds: list[float] = []
+        first = time.perf_counter()
         for number, batch in enumerate(some.batches(self._maker)):
             began = time.perf_counter()
             loss, norms = self._step(batch)
@@ -143,9 +145,9 @@ class _Rehearsal(Trainer):
             self.at.step += 1
             if number:
                 seconds.append(time.perf_counter() - began)
-            if seconds and time.perf_counter() > ends:
+            if seconds and time.perf_counter() - first > budget:
                 break
-        return median(seconds)
+        return mean(seconds)
 
     def written(self) -> tuple[dict[str, Any], float]:
         """The record of an epoch that ends in an evaluation, and the seconds that took."""

@@ -113,7 +113,7 @@ def versus(
 
     Raises:
         DataError: the two were not asked the same, or not judged alike.
-        ConfigError: no cut-off is common to both, or `other` is nothing of that kind.
+        ConfigError: `other` is nothing of that kind.
     """
     path = Path(other)
     if path.is_dir():
@@ -121,7 +121,8 @@ def versus(
     else:
         scorer = Predictions.read(path, subject.data, subject.missing) if path.exists() else door.untrained(other)
         judged = door.evaluate(scorer, subject.data, part, device, subject.protocol | dict(settings or {}))
-    metric = f"ndcg@{_cut_off(found, judged)}"
+    common = set(found.ks) & set(judged.ks)  # the smallest cut-off is in every evaluation by these settings
+    metric = f"ndcg@{max([k for k in common if k <= BREAKDOWN_AT], default=min(common))}"
     values, others = (user_means(x.per_case(metric), x.users) for x in (found, judged))
     test = paired_test(values, others)
     words = verdict(test, test.p_permutation)
@@ -155,15 +156,8 @@ def kept_by(run: Run, data: PreparedData, part: str, alike: Evaluation) -> Evalu
             f"{run.path} was judged otherwise: {protocol}; and not: {alike.protocol}. Set what differs by --set, such "
             f"as evaluation.filter_seen, or name the run first: seqrec evaluate {run.path} --against ..."
         )
-    return replace(alike, ranks=table["rank"].to_numpy(), ks=run.config.evaluation.ks, protocol=protocol)
+    return replace(alike, ranks=table["rank"].to_numpy(), protocol=protocol)
 
 
 def _hash(facts: Mapping[str, Any]) -> str:
     return str(facts["test_targets"])[:16]
-
-
-def _cut_off(found: Evaluation, judged: Evaluation) -> int:
-    common = set(found.ks) & set(judged.ks)
-    if not common:
-        raise ConfigError(f"No common cut-off: {found.ks} and {judged.ks}. Choose them by --set evaluation.ks=[10].")
-    return max([k for k in common if k <= BREAKDOWN_AT], default=min(common))

@@ -25,7 +25,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.errors import DataError
 from seqrec.models.interaction_matrix import scipy_sparse
 from seqrec.models.item_knn import NeighbourScorer
-from seqrec.models.neighbours import nearest
+from seqrec.models.neighbours import nearest, others_only
 from seqrec.models.similarities import Floats, Pair, Rows, cosine, embedding
 
 #: What is compared unless `weights` says otherwise, as far as the data have it.
@@ -75,7 +75,7 @@ class ContentKNN(NeighbourScorer):
             similarity = np.zeros((last - first, self.num_items))
             for weight, rows in sides:
                 similarity += weight * _cosine(rows, first, last)
-            return similarity, np.ones_like(similarity)
+            return others_only(similarity, first), np.ones_like(similarity)
 
         self.remember(data.train, nearest(compare, self.num_items, self.config.neighbours))
         return self

@@ -10,6 +10,7 @@ Shapes: B rows, N items, M items asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, Literal, Self
 
 import torch
@@ -136,7 +137,7 @@ def comparable(member: Scorer, batch: Batch, fusion: str) -> Tensor:
 def _settle(member: nn.Module, device: torch.device) -> None:
     """Members are no submodules, so that dropout can never be on: put each where the batch is, in evaluation mode."""
     member.eval()
-    if any(tensor.device != device for tensor in member.parameters()):
+    if any(tensor.device != device for tensor in chain(member.parameters(), member.buffers())):
         with torch.inference_mode(False):  # weights moved inside it could never be trained again
             member.to(device)
 

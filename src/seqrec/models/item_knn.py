@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, Self
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -21,7 +22,7 @@ from seqrec.data.batches import Batch
 from seqrec.data.sequences import Sequences
 from seqrec.models.base import Scorer
 from seqrec.models.interaction_matrix import history_matrix, interaction_matrix, scipy_sparse
-from seqrec.models.neighbours import Compare, Neighbours, nearest
+from seqrec.models.neighbours import Compare, Neighbours, nearest, others_only
 from seqrec.models.similarities import NEED_RATINGS, SIMILARITIES, Floats, Pair, Rows
 from seqrec.models.similarity_inputs import centred, rating_matrix, require_few_products, svd_vectors
 from seqrec.models.successions import Successions
@@ -36,12 +37,14 @@ class ItemKNNConfig(Config):
     similarity: Literal[
         "cosine", "adjusted_cosine", "pearson", "common_pearson", "jaccard", "euclidean", "manhattan", "hamming",
         "bhattacharyya", "kullback_leibler", "embedding", "sequence",
-    ] = "cosine"  # fmt: skip
-    neighbours: int = Field(100, ge=1, description="items kept per item")
-    decay: float = Field(0.9, gt=0, le=1, description="weight of an item of the history against the one after it")
-    shrink: float = Field(0.0, ge=0, description="a similarity over n shared users counts n / (n + shrink) of itself")
+    ] = "sequence"  # fmt: skip
+    neighbours: int = Field(200, ge=1, description="items kept per item")
+    decay: float = Field(0.8, gt=0, le=1, description="weight of an item of the history against the one after it")
+    shrink: float = Field(
+        1.0, ge=0, description="a similarity that rests on n users or successions counts n / (n + shrink)"
+    )
     ratings: bool = Field(False, description="compare ratings, not who met what; adjusted_cosine, common_pearson do")
-    window: int = Field(5, ge=1, description="how far apart items may stand, for the similarity `sequence`")
+    window: int = Field(10, ge=1, description="how far apart items may stand, for the similarity `sequence`")
     width: int = Field(64, ge=1, description="of the vectors, for the similarity `embedding`")
 
 
@@ -106,11 +109,15 @@ class ItemKNN(NeighbourScorer):
         if name == "adjusted_cosine":
             matrix_UN = centred(matrix_UN)
         matrix_NU = matrix_UN.T.tocsr()
-        vectors = svd_vectors(matrix_NU, self.config.width)[0] if name == "embedding" else None
-        rows = Rows(matrix_NU, vectors)
-        require_few_products(rows)
-        return lambda first, last: _compared(Pair(rows.block(first, last), rows), name)
+        by_vectors = name == "embedding"
+        rows = Rows(matrix_NU, svd_vectors(matrix_NU, self.config.width)[0] if by_vectors else None)
+        if not by_vectors:
+            require_few_products(rows)
 
+        def compare(first: int, last: int) -> tuple[Floats, Floats]:
+            pair = Pair(rows.block(first, last), rows)
+            similarity = others_only(SIMILARITIES[name](pair), first)
+            # Vectors may be alike though nobody met both items.
+            return similarity, np.ones_like(similarity) if by_vectors else pair.common
 
-def _compared(pair: Pair, name: str) -> tuple[Floats, Floats]:
-    return SIMILARITIES[name](pair), pair.common
+        return compare

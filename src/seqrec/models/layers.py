@@ -78,7 +78,8 @@ class SwiGLU(nn.Module):
 
 #: What recurrent layers remember: h (B, K, D), and c (B, K, D) where the cell has one.
 RecurrentState = tuple[Tensor, ...]
-#: From a position's input and the last hidden state, both through their weights (B, G), and the state (B, D) to the next.
+#: From a position's input and the last hidden state, each through its weights (B, G), and the state to the next state;
+#: parts of the state are (B, D) here.
 Cell = Callable[[Tensor, Tensor, RecurrentState], RecurrentState]
 
 
@@ -97,46 +98,50 @@ class Recurrence(nn.Module):
         super().__init__()
         self.rnn = rnn
         self.cell = cell
+        self.dropout = rnn.dropout
         self.weights = tuple(rnn.parameters())
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """Hidden states of the last layer (B, L, D)."""
-        return self._traced(x_BLD) if torch.compiler.is_compiling() else self._run(x_BLD, None)[0]
+        return self._run(x_BLD, self.initial_state(len(x_BLD)))[0]
 
     def initial_state(self, batch: int) -> RecurrentState:
         """Zeros: h, and c for an LSTM."""
-        zeros = self.weights[0].new_zeros(batch, self.rnn.num_layers, self.rnn.hidden_size)
-        return (zeros, zeros.clone()) if isinstance(self.rnn, nn.LSTM) else (zeros,)
+        of_hidden = self.weights[1]
+        gates, D = of_hidden.shape[0] // of_hidden.shape[1], of_hidden.shape[1]
+        parts = 2 if gates == 4 else 1
+        return tuple(of_hidden.new_zeros(batch, len(self.weights) // 4, D) for _ in range(parts))
 
     def prefill(self, x_BLD: Tensor, lengths_B: Tensor) -> RecurrentState:
         """The state after each row's last event; packed, since no call returns c at every position."""
         packed = nn.utils.rnn.pack_padded_sequence(x_BLD, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
-        return self._run(packed, None)[1]
+        return self._run(packed, self.initial_state(len(x_BLD)))[1]
 
     def step(self, x_BD: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """One more event per row: hidden states of the last layer (B, D), and the state after it."""
         y_BLD, state = self._run(x_BD[:, None], state)
         return y_BLD[:, 0], state
 
-    def _run(self, x: Any, state: RecurrentState | None) -> tuple[Tensor, RecurrentState]:
+    def _run(self, x: Any, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """In the precision of the weights: under autocast cuDNN would run in float16, whatever type was asked for,
         and gradients averaged over thousands of positions would vanish in it."""
-        before = None if state is None else tuple(part.transpose(0, 1).contiguous() for part in state)
-        if before is not None and len(before) == 1:
-            before = before[0]
-        with torch.autocast(self.weights[0].device.type, enabled=False):
-            y, after = self.rnn(x, before)
-        return y, tuple(part.transpose(0, 1) for part in (after if isinstance(after, tuple) else (after,)))
+        if torch.compiler.is_compiling():
+            return self._traced(x, state)
+        before = tuple(part.transpose(0, 1).contiguous() for part in state)
+        with torch.autocast(before[0].device.type, enabled=False):
+            y, after = self.rnn(x, before if len(before) == 2 else before[0])
+        return y, tuple(part.transpose(0, 1) for part in (after if len(before) == 2 else (after,)))
 
-    def _traced(self, x_BLD: Tensor) -> Tensor:
-        """`forward` out of plain operations, without the dropout between layers."""
-        for layer in range(len(self.weights) // 4):
+    def _traced(self, x_BLD: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """`_run` out of plain operations."""
+        ends = []
+        for layer, at in enumerate(zip(*(part.unbind(1) for part in state), strict=True)):
             of_input, of_hidden, input_bias, hidden_bias = self.weights[4 * layer : 4 * layer + 4]
-            inputs_BLG = F.linear(x_BLD, of_input, input_bias)
-            state = (x_BLD.new_zeros(x_BLD.shape[0], of_hidden.shape[1]),) * 2
+            x_BLD = F.dropout(x_BLD, self.dropout, self.training and layer > 0)
             outputs = []
-            for position in range(x_BLD.shape[1]):
-                state = self.cell(inputs_BLG[:, position], F.linear(state[0], of_hidden, hidden_bias), state)
-                outputs.append(state[0])
+            for input_BG in F.linear(x_BLD, of_input, input_bias).unbind(1):
+                at = self.cell(input_BG, F.linear(at[0], of_hidden, hidden_bias), at)
+                outputs.append(at[0])
             x_BLD = torch.stack(outputs, 1)
-        return x_BLD
+            ends.append(at)
+        return x_BLD, tuple(torch.stack(parts, 1) for parts in zip(*ends, strict=True))

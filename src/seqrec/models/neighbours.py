@@ -55,7 +55,7 @@ class Neighbours(NamedTuple):
 
 
 def nearest(compare: Compare, rows: int, k: int, shrink: float = 0.0) -> Neighbours:
-    """The `k` most similar of all rows to each row, itself left out.
+    """The `k` most similar of all rows to each row.
 
     Rows that share nothing are no neighbours, whatever a distance says about them, nor are rows whose similarity is
     not above 0. Equals go by number.
@@ -75,9 +75,7 @@ def nearest(compare: Compare, rows: int, k: int, shrink: float = 0.0) -> Neighbo
         )
     parts = []
     for first, last in blocks(rows, rows):
-        similarity_AR = shrunk(*compare(first, last), shrink)
-        similarity_AR[np.arange(last - first), np.arange(first, last)] = 0
-        parts.append(top(similarity_AR, k))
+        parts.append(top(shrunk(*compare(first, last), shrink), k))
     counts, others, similarities = (np.concatenate(part) for part in zip(*parts, strict=True))
     offsets = np.concatenate([[0], np.cumsum(counts)])
     return Neighbours(torch.from_numpy(offsets), torch.from_numpy(others), torch.from_numpy(similarities))
@@ -88,6 +86,13 @@ def blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     size = max(BLOCK_CELLS // max(columns, 1), 1)
     for first in range(0, rows, size):
         yield first, min(first + size, rows)
+
+
+def others_only(similarity_AR: Floats, first: int) -> Floats:
+    """The similarities of rows `first`, `first` + 1, ... without that of each row to itself, in place."""
+    rows = np.arange(len(similarity_AR))
+    similarity_AR[rows, first + rows] = 0
+    return similarity_AR
 
 
 def shrunk(similarity_AR: Floats, shared_AR: Floats, shrink: float) -> Floats:

@@ -52,7 +52,7 @@ class NeuralCF(SequenceModel):
 
 
 class Tower(nn.Module):
-    """norm(x), then x + perceptron(x), then a norm: the mean of many vectors is short, their direction is what counts."""
+    """norm(x), then x + perceptron(x), then a norm. The mean of many vectors is short: its direction is what counts."""
 
     def __init__(self, config: NeuralCFConfig) -> None:
         super().__init__()

@@ -296,6 +296,8 @@ SIMILARITIES: dict[str, Callable[[Pair], Floats]] = {
 }
 #: Those that say nothing without ratings.
 NEED_RATINGS = ("adjusted_cosine", "common_pearson")
+#: Those that are above 0 for rows that share nothing, which are no neighbours all the same.
+DISTANCES = ("euclidean", "manhattan", "hamming", "kullback_leibler")
 
 
 def _over(numerator: Floats, denominator: Floats) -> Floats:

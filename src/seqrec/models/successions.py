@@ -37,14 +37,16 @@ class Successions:
         """Similarity (A, N) of items `first` + 1 to `last` to what follows them, and how often it does (A, N)."""
         mine = slice(self.bounds[first], self.bounds[last])
         shape = (last - first, self.num_items)
-        weighted, counted = np.zeros(shape[0] * shape[1]), np.zeros(shape[0] * shape[1])
-        row = self.items_E[self.positions[mine]].astype(np.int64) - 1 - first
+        positions, after = self.positions[mine], self.after[mine]
+        row = (self.items_E[positions].astype(np.int64) - 1 - first) * self.num_items - 1
+        cells, weights = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
         for distance in range(1, self.window + 1):
-            follows = self.after[mine] >= distance
-            later = self.items_E[self.positions[mine][follows] + distance].astype(np.int64) - 1
-            cells = np.bincount(row[follows] * self.num_items + later, minlength=len(counted))
-            counted += cells
-            weighted += cells / distance
+            follows = after >= distance
+            cells.append(row[follows] + self.items_E[positions[follows] + distance])
+            weights.append(np.full(len(cells[-1]), 1 / distance))
+        cell = np.concatenate(cells)
+        weighted, counted = (
+            np.bincount(cell, weight, shape[0] * shape[1]).reshape(shape) for weight in (np.concatenate(weights), None)
+        )
         size = np.sqrt(np.outer(self.counts_N[first:last], self.counts_N))
-        similarity = np.divide(weighted.reshape(shape), size, out=np.zeros(shape), where=size > 0)
-        return similarity, counted.reshape(shape)
+        return np.divide(weighted, size, out=np.zeros(shape), where=size > 0), counted.astype(np.float64)

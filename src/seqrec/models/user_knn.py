@@ -24,7 +24,7 @@ from seqrec.data.sequences import Sequences
 from seqrec.models.base import Scorer
 from seqrec.models.interaction_matrix import history_matrix, interaction_matrix, scipy_sparse
 from seqrec.models.neighbours import blocks, top
-from seqrec.models.similarities import NEED_RATINGS, SIMILARITIES, Floats, Pair, Rows, Sparse
+from seqrec.models.similarities import DISTANCES, NEED_RATINGS, SIMILARITIES, Floats, Pair, Rows, Sparse
 from seqrec.models.similarity_inputs import svd_vectors
 
 #: Weight of popularity: orders the items that no neighbour met, and nothing else.
@@ -37,10 +37,10 @@ class UserKNNConfig(Config):
     similarity: Literal[
         "cosine", "pearson", "jaccard", "euclidean", "manhattan", "hamming", "bhattacharyya", "kullback_leibler",
         "embedding", "sequence",
-    ] = "cosine"  # fmt: skip
+    ] = "sequence"  # fmt: skip
     neighbours: int = Field(100, ge=1, description="people asked")
     window: int | None = Field(None, ge=1, description="how many of the last events are compared; none for all")
-    decay: float = Field(0.95, gt=0, le=1, description="weight of an event against the next, for `sequence`")
+    decay: float = Field(0.9, gt=0, le=1, description="weight of an event against the next, for `sequence`")
     width: int = Field(64, ge=1, description="of the vectors, for the similarity `embedding`")
 
     @field_validator("similarity", mode="before")
@@ -107,7 +107,9 @@ class UserKNN(Scorer):
     def _block(self, asked: Rows, users: np.ndarray, first: int, last: int) -> np.ndarray:
         """Scores (A, N) of rows `first` to `last` - 1."""
         pair = Pair(asked.block(first, last), self._rows)
-        similarity_AU = np.where(pair.common > 0, self.measure(pair), 0)
+        similarity_AU = self.measure(pair)
+        if self.config.similarity in DISTANCES:
+            similarity_AU[pair.common == 0] = 0
         own = users[first:last]
         known = (own >= 0) & (own < similarity_AU.shape[1])
         similarity_AU[np.flatnonzero(known), own[known]] = 0

@@ -94,11 +94,11 @@ class CompareConfig(Config):
 
     def model_post_init(self, context: Any) -> None:
         """Labels are unique, and what refers to a label finds it."""
-        labels = [entry.name for entry in (*self.models, *self.ensembles)] + [x.label for x in self.predictions]
+        trained, fused = [entry.name for entry in self.models], [entry.name for entry in self.ensembles]
+        labels = [*trained, *fused, *(entry.label for entry in self.predictions)]
         for label in labels:
             if labels.count(label) > 1:
                 raise ConfigError(f"models: {label!r} is there twice. Give one of them another `label`.")
-        trained = [entry.name for entry in self.models]
         for ensemble in self.ensembles:
             for member in ensemble.members:
                 _require(member, trained, "ensembles.members")

@@ -79,12 +79,12 @@ def along(comparison: Comparison, axis: Axis, name: str) -> Figure | None:
     parts += [svg.text(x, bottom + 19, svg.clipped(value, room), "middle", svg.MUTED) for value, x in places.items()]
     parts += [_axis_name((left + right) / 2, bottom, short(axis.key)), _side_name(measure(metric), (top + bottom) / 2)]
     dodge = min(room * 0.5, 9.0 * len(lines)) / max(len(lines), 1)
+    looks = _looks(comparison, lines)
     for place, line in enumerate(lines):
         shift = (place - (len(lines) - 1) / 2) * dodge
-        parts += _one_line(metric, line, place, {value: x + shift for value, x in places.items()}, scale)
-    parts += _names(
-        lines, [scale(list(line.rows.values())[-1].test[metric].mean) for line in lines], right, top, bottom
-    )
+        parts += _one_line(metric, line, looks[place], {value: x + shift for value, x in places.items()}, scale)
+    ends = [scale(list(line.rows.values())[-1].test[metric].mean) for line in lines]
+    parts += _names(lines, looks, ends, right, (top, bottom))
     about = " ".join(f"{line.name}: {_told(metric, line)}." for line in lines)
     title = f"{measure(metric)} by {short(axis.key)}"
     caption = (
@@ -106,9 +106,9 @@ def costs(comparison: Comparison, part: Part, name: str) -> Figure | None:
     parts += [_axis_name((left + right) / 2, bottom, "time per run (logarithmic)")]
     parts += [_side_name(measure(metric), (top + bottom) / 2)]
     points = [(x_scale(row.seconds or 1.0), y_scale(row.test[metric].mean)) for row in rows]
-    parts += _points(rows, points, metric, y_scale, may_be_best(comparison, part), right)
+    parts += _points(rows, points, metric, y_scale, may_be_best(comparison, part), _labels(comparison, part))
     missing = len(comparison.of(part)) - len(rows)
-    caption = "Further up is more accurate, further left is cheaper; evaluation is part of the time."
+    caption = "Further up is more accurate, further left is cheaper; evaluation is part of the time. Filled as above."
     caption += f" {missing} without a training time: not drawn." if missing else ""
     if any(row.beside > 1 for row in rows):
         caption += " Runs shared the machine, so times are no benchmark."
@@ -123,26 +123,26 @@ def _points(
     metric: str,
     scale: svg.Scale,
     strong: set[str],
-    right: float,
+    labels: list[str],
 ) -> list[str]:
-    """Points with names; those of one model are joined, and only its highest carries the model's name."""
-    labels = list(dict.fromkeys(row.label for row in rows))
+    """Points with names; those of one model are joined, and one of them carries its name."""
     parts = []
-    for place, label in enumerate(labels):
+    for label in dict.fromkeys(row.label for row in rows):
         joined = sorted(point for row, point in zip(rows, points, strict=True) if row.label == label)
-        parts.append(svg.polyline(joined, _look(place)[0], 1.5, 'opacity=".35"'))
+        parts.append(svg.polyline(joined, _look(labels.index(label))[0], 1.5, 'opacity=".35"'))
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
     named: set[str] = set()
     for row, (x, y) in zip(rows, points, strict=True):
         colour, shape = _look(labels.index(row.label))
-        name = ", ".join(map(str, row.varied.values())) if row.label in named else row.name
-        named.add(row.label)
+        values = list(map(str, row.varied.values()))
+        words = _beside(x, y, ", ".join(values if row.label in named else [row.label, *values]), taken)
+        named |= {row.label} if words else set()
         parts.append(
             svg.group(
                 f"{row.name}: {number(row.test[metric].mean)} in {duration(row.seconds)}",
                 svg.line(x, scale(row.low), x, scale(row.high), colour, 1.5, 'opacity=".4"'),
                 svg.marker(shape, x, y, colour, row.name in strong),
-                _beside(x, y, name, taken, right),
+                words,
             )
         )
     return parts
@@ -150,6 +150,19 @@ def _points(
 
 def _look(place: int) -> tuple[str, str]:
     return svg.COLOURS[place % len(svg.COLOURS)], svg.MARKERS[place % len(svg.MARKERS)]
+
+
+def _labels(comparison: Comparison, part: Part) -> list[str]:
+    """Models in the order that gives them their colours, the same in all figures of one part."""
+    return list(dict.fromkeys(row.label for row in ranked(comparison, part)))
+
+
+def _looks(comparison: Comparison, lines: list[Line]) -> list[int]:
+    """Numbers of colours: those of the models, unless two lines are of the same."""
+    firsts = [next(iter(line.rows.values())) for line in lines]
+    labels = _labels(comparison, (firsts[0].data, firsts[0].split))
+    looks = [labels.index(row.label) for row in firsts]
+    return looks if len(set(looks)) == len(lines) else list(range(len(lines)))
 
 
 def _weight(strong: bool) -> str:
@@ -160,10 +173,10 @@ def _told(metric: str, line: Line) -> str:
     return ", ".join(f"{number(row.test[metric].mean)} at {value}" for value, row in line.rows.items())
 
 
-def _one_line(metric: str, line: Line, place: int, xs: dict[str, float], scale: svg.Scale) -> list[str]:
-    colour, shape = _look(place)
+def _one_line(metric: str, line: Line, look: int, xs: dict[str, float], scale: svg.Scale) -> list[str]:
+    colour, shape = _look(look)
     points = [(xs[value], scale(row.test[metric].mean)) for value, row in line.rows.items()]
-    parts = [svg.polyline(points, colour, more="" if place < len(svg.COLOURS) else 'stroke-dasharray="6 4"')]
+    parts = [svg.polyline(points, colour, more="" if look < len(svg.COLOURS) else 'stroke-dasharray="6 4"')]
     for (value, row), (x, y) in zip(line.rows.items(), points, strict=True):
         said = f"{line.name} at {value}: {number(row.test[metric].mean)}, 95% interval {interval(row.low, row.high)}"
         bar = svg.line(x, scale(row.low), x, scale(row.high), colour, 2, 'opacity=".35"')
@@ -171,32 +184,36 @@ def _one_line(metric: str, line: Line, place: int, xs: dict[str, float], scale: 
     return parts
 
 
-def _names(lines: list[Line], wanted: list[float], x: float, top: float, bottom: float) -> list[str]:
+def _names(
+    lines: list[Line], looks: list[int], wanted: list[float], x: float, within: tuple[float, float]
+) -> list[str]:
     """Names of lines beside their ends, moved apart where they would overlap."""
-    order = sorted(range(len(lines)), key=wanted.__getitem__)
-    gap = min(17.0, (bottom - top) / max(len(lines), 1))
-    placed: dict[int, float] = {}
-    floor = top
-    for place in order:
-        placed[place] = floor = max(wanted[place], floor)
-        floor += gap
-    ceiling = bottom
-    for place in reversed(order):
-        placed[place] = ceiling = min(placed[place], ceiling)
-        ceiling -= gap
     parts = []
-    for place, line in enumerate(lines):
-        colour, shape = _look(place)
-        parts.append(svg.marker(shape, x + 8, placed[place], colour, size=4))
-        name = svg.clipped(line.name, svg.WIDTH - x - 20)
-        parts.append(svg.text(x + 18, placed[place] + 4.5, name))
+    for line, look, y in zip(lines, looks, _apart(wanted, *within), strict=True):
+        colour, shape = _look(look)
+        parts.append(svg.marker(shape, x + 8, y, colour, size=4))
+        parts.append(svg.text(x + 18, y + 4.5, svg.clipped(line.name, svg.WIDTH - x - 20)))
     return parts
+
+
+def _apart(wanted: list[float], top: float, bottom: float) -> list[float]:
+    """Heights near those wanted, in their order, a line of text apart as far as there is room."""
+    order = sorted(range(len(wanted)), key=wanted.__getitem__)
+    gap = min(17.0, (bottom - top) / len(wanted))
+    placed, floor, ceiling = list(wanted), top, bottom
+    for place in order:
+        placed[place] = max(wanted[place], floor)
+        floor = placed[place] + gap
+    for place in reversed(order):
+        placed[place] = min(placed[place], ceiling)
+        ceiling = placed[place] - gap
+    return placed
 
 
 Box = tuple[float, float, float, float]
 
 
-def _beside(x: float, y: float, name: str, taken: list[Box], right: float) -> str:
+def _beside(x: float, y: float, name: str, taken: list[Box]) -> str:
     """A name beside its point where there is room; nothing where there is none (pointing at it tells)."""
     shown = svg.clipped(name, 220, 12)
     wide = svg.text_width(shown, 12)
@@ -210,7 +227,7 @@ def _beside(x: float, y: float, name: str, taken: list[Box], right: float) -> st
     ):
         start = at - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
         box = (start, base - 11, start + wide, base + 3)
-        if start > 62 and box[2] < right and not any(_overlap(box, other) for other in taken):
+        if start > 62 and box[2] < svg.WIDTH and not any(_overlap(box, other) for other in taken):
             taken.append(box)
             return svg.text(at, base, shown, anchor, more='font-size="12"')
     return ""

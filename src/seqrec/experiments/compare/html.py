@@ -44,11 +44,13 @@ tbody tr:last-child > * { border-bottom: 1.5px solid var(--ink); }
 tbody tr:not(:last-child) > * { border-bottom: 1px solid var(--line); }
 tbody tr:hover > * { background: var(--soft); }
 th, td { padding: .32rem .55rem; text-align: left; font-weight: 400; vertical-align: top; }
-th { font-weight: 600; } tbody th { font-weight: 400; } tbody th, td.word { min-width: 11rem; overflow-wrap: anywhere; }
+th { font-weight: 600; } tbody th { font-weight: 400; } tbody th { min-width: 10rem; }
+tbody th, td.word { overflow-wrap: break-word; }
 tbody .strong { font-weight: 700; }
 th.number, td.number { text-align: right; } td.number { white-space: nowrap; }
 @media print { @page { margin: 14mm; } body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  table { font-size: 7.6pt; } th, td { padding: .2rem .4rem; } .wide { overflow: visible; } nav { display: none; }
+  table { font-size: 7pt; } th, td { padding: .15rem .3rem; } tbody th { min-width: 0; }
+  .note, figcaption { font-size: 8.5pt; } .wide { overflow: visible; } nav { display: none; }
   h2, h3 { break-after: avoid; } figure, tr, .said { break-inside: avoid; }
   .said, .failed { print-color-adjust: exact; }
   thead { display: table-header-group; } }

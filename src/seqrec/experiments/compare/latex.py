@@ -1,4 +1,7 @@
-r"""A comparison as LaTeX tables, to be read with `\input`; they need `\usepackage{booktabs}` and nothing else."""
+r"""A comparison as LaTeX tables, to be read with `\input`; they need the packages booktabs and graphicx.
+
+A table that is wider than the line is scaled down to it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _REPLACED = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
-    "`": r"\textasciigrave{}",
+    "`": r"\`{}",
     "±": r"$\pm$",
     "–": r"\textendash{}",  # noqa: RUF001
     "—": r"\textemdash{}",
@@ -36,15 +39,19 @@ _REPLACED = {
 _MINUS = re.compile(r"(?<![\w.)])-(?=\.?\d)")
 #: Two hyphens would become a dash.
 _DASHES = re.compile("-(?=-)")
+#: Mean and deviation, which is set small.
+_SPREAD = re.compile(r"([.\d]+) ± ([.\d]+)")
 #: Rows that one page holds; longer tables go on in another.
 PAGE = 40
+#: Opens what is scaled down to the line, if it is wider.
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 #: Columns of the tests that a page has no room for.
 LEFT_OUT = ("why", "p bootstrap", "p permutation", "people", "tests together")
 
 
 def to_latex(comparison: Comparison) -> str:
     """Every table of a comparison, the sentences above them as comments."""
-    lines = [f"% {_comment(comparison.name)}", r"% Needs \usepackage{booktabs} in the preamble."]
+    lines = [f"% {_comment(comparison.name)}", r"% Needs \usepackage{booktabs,graphicx} in the preamble."]
     lines += [f"% FAILED: {_comment(failure)}" for failure in comparison.failures]
     for number, part in enumerate(comparison.parts, 1):
         lines += ["", f"% ---- {_comment(', '.join(part))}"]
@@ -87,22 +94,25 @@ def _float(sheet: Sheet, rows: tuple[tuple[Cell, ...], ...], caption: str, label
             r"\begin{table}[htbp]",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{escape(caption)}}}",
-            rf"\label{{{label}}}",
+            rf"\label{{{label}}}\vspace{{4pt}}",
+            FITTED,
             rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
             r"\toprule",
             " & ".join(map(escape, sheet.headers)) + r" \\",
             r"\midrule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table}",
         ]
     )
 
 
 def _cell(cell: Cell) -> str:
-    text = escape(cell.text)
-    return rf"\textbf{{{text}}}" if cell.strong and text else text
+    found = _SPREAD.fullmatch(cell.text)
+    text = escape(found[1] if found else cell.text)
+    bold = rf"\textbf{{{text}}}" if cell.strong and text else text
+    return rf"{bold}{{\scriptsize\,$\pm$\,{found[2]}}}" if found else bold
 
 
 def _comment(text: str) -> str:

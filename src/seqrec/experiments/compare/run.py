@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from seqrec.experiments.compare.config import CompareConfig
 from seqrec.experiments.compare.judge import Judged, judge_predictions, judge_row, require_same_targets, tests_of
-from seqrec.experiments.compare.plan import Part, Report, plan
+from seqrec.experiments.compare.plan import Job, Part, Report, plan
 from seqrec.experiments.compare.runner import Runner
 from seqrec.experiments.compare.table import Comparison, Row, Test
 from seqrec.experiments.compare.write import write_report
@@ -18,32 +20,35 @@ from seqrec.files import atomic_file
 
 
 def compare(
-    config: CompareConfig,
-    out: Path,
+    comparison: CompareConfig | Mapping[str, Any] | Path | str,
+    out: Path | str,
     jobs: int | None = None,
     device: str = "auto",
     report: Report = lambda line: None,
+    so_far: bool = False,
 ) -> Comparison:
     """Make every run of a comparison that is not there yet, judge them, and write the report into `out`.
 
     Args:
+        comparison: a YAML file, or what it would say.
         jobs: runs at a time; by itself one on a CPU, a few on each GPU.
         device: `auto` (all GPUs, where there are any), `cpu`, `cuda`, `cuda:1`.
         report: is told of progress, line by line.
+        so_far: make no runs; judge those that are there.
 
     Raises:
         ConfigError: a setting is wrong, or a run of other settings is in the way.
         DataError: data cannot be prepared, or rows were judged on different targets.
         ComparisonInterrupted: on Ctrl-C or SIGTERM; the same call goes on.
     """
+    config, out = _config(comparison), Path(out)
     parts = plan(config, report)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "comparison.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     runner = Runner(out, jobs, device, report)
-    planned = [job for part in parts for row in part.rows for job in row.jobs]
-    runner.run([job for job in planned if job.config is not None])
-    runner.run([job for job in planned if job.config is None and not set(job.members) & set(runner.failures)])
+    if not so_far:
+        _run([job for part in parts for row in part.rows for job in row.jobs], runner)
     rows: list[Row] = []
     tests: list[Test] = []
     for part in parts:
@@ -51,7 +56,7 @@ def compare(
         require_same_targets(judged)
         tests += tests_of(judged, config)
         rows += sorted((found.row for found in judged), key=lambda row: -_validation(row, config.metric))
-    comparison = Comparison(
+    found = Comparison(
         name=config.name,
         metric=config.metric,
         alpha=config.alpha,
@@ -61,8 +66,21 @@ def compare(
         protocols={f"{part.label}, {part.split}": part.words for part in parts},
         device=str(environment(choose_device(device))["device"]),
     )
-    write_report(comparison, out)
-    return comparison
+    write_report(found, out)
+    return found
+
+
+def _config(comparison: CompareConfig | Mapping[str, Any] | Path | str) -> CompareConfig:
+    if isinstance(comparison, CompareConfig):
+        return comparison
+    return CompareConfig.parse(comparison) if isinstance(comparison, Mapping) else CompareConfig.read(Path(comparison))
+
+
+def _run(jobs: list[Job], runner: Runner) -> None:
+    """Long ones first, so that nothing is waited for in the end; ensembles when their members are there."""
+    trained = [job for job in jobs if job.config is not None and job.config.trained]
+    runner.run(trained + [job for job in jobs if job.config is not None and not job.config.trained])
+    runner.run([job for job in jobs if job.config is None and not set(job.members) & set(runner.failures)])
 
 
 def _judged(part: Part, config: CompareConfig, runner: Runner) -> list[Judged]:

@@ -21,6 +21,7 @@ from seqrec.experiments.compare.notation import (
     spread,
 )
 from seqrec.experiments.compare.standing import (
+    REFERENCE,
     Axis,
     Line,
     Part,
@@ -120,7 +121,8 @@ def _judged(row: Row, shown: dict[str, Test], anchors: dict[str, list[Test]]) ->
     if row.name in shown:
         test = shown[row.name]
         return p_number(test.p_holm), test.verdict
-    return ("", "reference") if row.name in anchors else ("", "")
+    whys = {test.why for test in anchors.get(row.name, [])}
+    return "", "reference" if REFERENCE in whys else "highest" if whys else ""
 
 
 def by_popularity(comparison: Comparison, part: Part) -> Sheet:
