@@ -52,7 +52,7 @@ GOAL = "0.67 to 1.5"
 def run(case: Case, source: str) -> None:
     """The run itself, in a process of its own."""
     import seqrec
-    from seqrec.experiments.rehearsal import peak_memory
+    from seqrec.experiments.rehearsal.memory import peak_memory
 
     with tempfile.TemporaryDirectory() as folder:
         made = seqrec.train(

@@ -76,7 +76,9 @@ def test_importing_leaves_heavy_packages_alone(module: str, tmp_path: Path) -> N
     assert python(code, tmp_path).strip() == ""
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "recommend", "doctor", "data prepare", "runs show"])
+@pytest.mark.parametrize(
+    "verb", ["train", "evaluate", "recommend", "compare", "ensemble", "estimate", "doctor", "data prepare", "runs show"]
+)
 def test_help_of_every_verb_works_without_torch(verb: str, tmp_path: Path) -> None:
     code = (
         "import sys, typer.testing, seqrec.cli\n"

@@ -9,13 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+import seqrec as seqrec_package
 from commands import seqrec
 from conftest import REPOSITORY
 
 BETWEEN = "----- next block -----"
-PAGES = ["README.md", "docs/data.md", "docs/training.md"]
+PAGES = ["README.md", "docs/data.md", "docs/training.md", "docs/predictions.md"]
 
 
 @pytest.fixture
@@ -55,6 +59,14 @@ def shortened(command: list[str]) -> list[str]:
     return [*command, *(part for setting in small for part in ("--set", setting))]
 
 
+def write_scores(path: Path) -> None:
+    """A file such as another toolkit writes: scores of every item of MovieLens-100K for everybody."""
+    data = seqrec_package.load_data("ml-100k")
+    people, items = data.user_ids(), list(data.catalogue.ids)
+    columns = {"user": np.repeat(people, len(items)), "item": items * len(people)}
+    pq.write_table(pa.table({**columns, "score": np.random.default_rng(0).random(len(columns["user"]))}), path)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_run_as_shown(page: str, workplace: Path, request: pytest.FixtureRequest) -> None:
     commands = seqrec_commands(page)
@@ -62,6 +74,9 @@ def test_commands_run_as_shown(page: str, workplace: Path, request: pytest.Fixtu
     for command in commands:
         if "ml-1m.zip" in command:
             shutil.copy(request.getfixturevalue("ml_1m_zip"), workplace / "ml-1m.zip")
+        for name in ("ease.parquet", "sasrec.parquet"):
+            if name in command:
+                write_scores(workplace / name)
         assert printed_by(command, workplace).strip()
 
 

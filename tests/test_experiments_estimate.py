@@ -15,9 +15,11 @@ import pytest
 import seqrec
 from conftest import COLUMNS, SMALL
 from seqrec.errors import ConfigError, SeqrecError, TrainingError, UnknownNameError
-from seqrec.experiments import rehearsal
+from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
 from seqrec.experiments.estimate import Estimate, estimate
-from seqrec.experiments.rehearsal import Rehearsed, peak_memory
+from seqrec.experiments.rehearsal import fits, samples, steps
+from seqrec.experiments.rehearsal.measure import Rehearsed
+from seqrec.experiments.rehearsal.memory import peak_memory
 from seqrec.experiments.run import Run
 from seqrec.models.popularity import Popularity
 from seqrec.testing import ITEMS, synthetic_data
@@ -130,14 +132,14 @@ def test_what_goes_wrong_in_the_other_process_is_told(small_log: Path) -> None:
 
 def test_some_users_keep_their_training_histories() -> None:
     data = synthetic_data()
-    some = rehearsal._some_users(data, 0.25)
+    some = samples.some_users(data, 0.25)
     assert len(some.sequences) == 15
     assert some.sequences.num_items == ITEMS
     whole = {tuple(data.train.history(user).tolist()) for user in range(60)}
     assert all(tuple(some.train.history(user).tolist()) in whole for user in range(15))
     assert some.sequences.times is not None
     assert len(some.sequences.times) == len(some.sequences.items) == some.sequences.ends[-1]
-    assert rehearsal._some_users(data, 1) is data
+    assert samples.some_users(data, 1) is data
 
 
 def test_fits_are_drawn_as_a_straight_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,10 +150,10 @@ def test_fits_are_drawn_as_a_straight_line(monkeypatch: pytest.MonkeyPatch) -> N
             clock[0] += 10 + len(data.sequences) / 2
             return self
 
-    monkeypatch.setattr(rehearsal.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(rehearsal, "peak_memory", lambda: 100 + 2 * clock[0])
-    monkeypatch.setattr(rehearsal, "build_model", lambda spec, items: Slow(Slow.Config(), items))
-    _, share, seconds, memory = rehearsal._fit_growing({}, synthetic_data())
+    monkeypatch.setattr(fits.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(fits, "peak_memory", lambda: 100 + 2 * clock[0])
+    monkeypatch.setattr(fits, "build_model", lambda spec, items: Slow(Slow.Config(), items))
+    _, share, seconds, memory = fits.fit_growing({}, synthetic_data())
     assert share == 0.1
     assert seconds == pytest.approx(10 + 60 / 2)
     assert memory == pytest.approx(100 + 2 * 24.5 + 18 * 2 * 13)
@@ -159,18 +161,18 @@ def test_fits_are_drawn_as_a_straight_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_steps_that_were_not_tried_cost_what_their_neighbours_cost() -> None:
     measured = {(8, 16): 1.0, (8, 64): 8.0}
-    assert rehearsal._nearest(measured, (8, 16)) == 1.0
-    assert rehearsal._nearest(measured, (4, 16)) == 0.5
-    assert rehearsal._nearest(measured, (8, 48)) == 6.0
+    assert steps._nearest(measured, (8, 16)) == 1.0
+    assert steps._nearest(measured, (4, 16)) == 0.5
+    assert steps._nearest(measured, (8, 48)) == 6.0
 
 
 @pytest.mark.parametrize("most", [5, 1000])
 def test_the_cases_that_are_tried_are_of_all_lengths(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearsal, "MOST_CASES", most)
+    monkeypatch.setattr(samples, "MOST_CASES", most)
     data = synthetic_data()
-    evaluator = rehearsal.Evaluator(data, rehearsal.RunConfig.from_dict({}).evaluation)
+    evaluator = Evaluator(data, EvaluationConfig())
     scorer = Popularity(Popularity.Config(), ITEMS).fit(data.train)
-    cases = rehearsal._some_cases(evaluator, scorer).data.cases("validation")
+    cases = samples.some_cases(evaluator, scorer).data.cases("validation")
     lengths = cases.ends - data.sequences.starts[cases.users]
     everybody = data.cases("validation")
     all_lengths = everybody.ends - data.sequences.starts[everybody.users]
@@ -181,7 +183,9 @@ def test_the_cases_that_are_tried_are_of_all_lengths(most: int, monkeypatch: pyt
 def test_memory_is_that_of_the_process_alone() -> None:
     block = bytearray(200 * 2**20)
     block[:: 2**12] = b"x" * len(block[:: 2**12])
-    code = "from seqrec.experiments.rehearsal import peak_memory; import sys; sys.stdout.write(str(peak_memory()))"
+    code = (
+        "from seqrec.experiments.rehearsal.memory import peak_memory; import sys; sys.stdout.write(str(peak_memory()))"
+    )
     small = subprocess.run([sys.executable, "-c", f"import os; {code}"], capture_output=True, text=True, check=True)
     assert peak_memory() > 200
     assert float(small.stdout) < peak_memory()

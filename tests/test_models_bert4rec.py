@@ -40,13 +40,13 @@ def test_shares_are_checked(settings: dict[str, float]) -> None:
 # --- what is masked
 
 
-@pytest.mark.parametrize("mask_share", [0.05, 0.2, 0.6])
+@pytest.mark.parametrize("mask_share", [0.05, 0.2, 0.6, 0.99])
 def test_the_share_of_every_row_is_masked_everywhere_alike(mask_share: float) -> None:
     lengths = torch.tensor([1, 2, 3, 7, 20, 33] * 500)
     items = torch.where(torch.arange(33) < lengths[:, None], torch.randint(1, N + 1, (3000, 33)), PAD)
     inputs, targets = model(mask_share=mask_share, last_share=0.0).training_batch(Batch(items, lengths))
     masked = targets != PAD
-    expected = [max(1, round(mask_share * length)) for length in lengths.tolist()]
+    expected = [max(1, min(round(mask_share * length), length - 1)) for length in lengths.tolist()]
     assert masked.sum(1).tolist() == expected
     assert torch.equal(inputs.items, torch.where(masked, MASK, items))
     assert torch.equal(targets, torch.where(masked, items, PAD))

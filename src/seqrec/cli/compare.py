@@ -16,6 +16,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Where runs and report go; comparisons/<file> by itself.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time; chosen by itself.")] = None,
     device: options.Device = "auto",
+    so_far: Annotated[bool, typer.Option("--so-far", help="Run nothing; judge the runs that are there.")] = False,
     show: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Draw a finished comparison again; nothing is run.")
     ] = None,
@@ -33,11 +34,10 @@ def compare(
         found, folder = read_comparison(show), out or show
         write_pages(found, folder)
     else:
-        from seqrec.experiments.compare.config import CompareConfig
         from seqrec.experiments.compare.run import compare as run
 
         folder = out or Path("comparisons") / file.stem
-        found = run(CompareConfig.read(file), folder, jobs, device, console(stderr=True).print)
+        found = run(file, folder, jobs, device, console(stderr=True).print, so_far)
     if as_json:
         print_json(found.to_dict())
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import sys
 from typing import Any
 
@@ -49,9 +48,13 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Most memory that was in use at a time so far: allocated on the GPU, or resident in this process on a CPU."""
+    """Most memory in use so far: allocated on the GPU, or resident in this process on a CPU; 0 where nobody counts."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows does not count it
+        return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 

@@ -12,16 +12,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seqrec import errors
 from seqrec.data.load import Report
-from seqrec.errors import SeqrecError
+from seqrec.errors import ConfigError, DataError, ScoreError, SeqrecError, TrainingError, UnknownNameError
 from seqrec.experiments.door import prepare_run
 from seqrec.experiments.environment import choose_device
-from seqrec.experiments.rehearsal import Rehearsed
+from seqrec.experiments.rehearsal.measure import Rehearsed
 from seqrec.files import DiskError
 
 #: Bytes of run.json and results.json, which hardly vary.
 SMALL_FILES = 40_000
+#: Errors of the other process that are raised here as what they are.
+ERRORS = {
+    error.__name__: error for error in (ConfigError, DataError, DiskError, ScoreError, TrainingError, UnknownNameError)
+}
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def _rehearsed(asked: Mapping[str, Any]) -> Rehearsed:
         check=False,
     )
     if done.returncode < 0:
-        raise errors.TrainingError(
+        raise TrainingError(
             f"The rehearsal was killed by signal {-done.returncode}, as happens where memory is too small. "
             "Try a smaller training.batch_size, model.max_length or evaluation.memory_mb."
         )
@@ -151,6 +154,5 @@ def _rehearsed(asked: Mapping[str, Any]) -> Rehearsed:
         raise SeqrecError(f"The rehearsal failed:\n{done.stderr.strip()}")
     answer = json.loads(done.stdout)
     if "error" in answer:
-        known = {**vars(errors), "DiskError": DiskError}
-        raise known.get(answer["error"], SeqrecError)(answer["message"])
+        raise ERRORS.get(answer["error"], SeqrecError)(answer["message"])
     return Rehearsed(**answer["found"])

@@ -1,4 +1,4 @@
-"""Alternating least squares: Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
+"""Alternating least squares: Hu, Koren & Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008.
 
 Items of a history are wanted to score 1 with confidence alpha * weight, all others 0 with confidence 1. Fitted by the
 library `implicit`.
@@ -44,6 +44,4 @@ class ALS(FactorModel):
 
     def fold_in(self, history_BN: Tensor) -> Tensor:
         config = self.config
-        return ridge_fold_in(
-            history_BN, self.item_factors_NK, self.bias_N, config.alpha, 1.0, config.regularisation
-        )
+        return ridge_fold_in(history_BN, self.item_factors_NK, self.bias_N, config.alpha, 1.0, config.regularisation)

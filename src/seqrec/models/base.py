@@ -104,7 +104,8 @@ class SequenceModel(nn.Module, Scorer):
     """A model trained by gradient that turns each prefix of a history into one vector."""
 
     stochastic = True
-    #: Whether a position sees later events too; such a model learns to fill gaps, and `training_batch` makes them.
+    #: Whether a position sees later events too. Such a model learns to fill gaps, which `training_batch` makes; only
+    #: `scores` says what comes next, for `encode` adds no gap at the end.
     bidirectional: ClassVar[bool] = False
     Config: ClassVar[type[SequenceModelConfig]]
     config: SequenceModelConfig

@@ -24,7 +24,7 @@ from seqrec.models.layers import ItemTable, StackConfig
 class BERT4RecConfig(StackConfig):
     """What is masked in training."""
 
-    mask_share: float = Field(0.2, gt=0, lt=1, description="share of a window's events that are masked, at least one")
+    mask_share: float = Field(0.2, gt=0, lt=1, description="share of a window's events that are masked")
     last_share: float = Field(0.1, ge=0, le=1, description="share of windows whose last event alone is masked")
 
 
@@ -95,10 +95,10 @@ class BERT4Rec(SequenceModel):
         return found
 
     def _draw(self, batch: Batch) -> Tensor:
-        """Where to mask (B, L): as many events as the share asks for, at least one; or the last alone."""
+        """Where to mask (B, L): as many events as the share asks for, at least one and not all; or the last alone."""
         places_L = torch.arange(batch.items.shape[1], device=batch.items.device)
         noise_BL = torch.rand(batch.items.shape, device=batch.items.device).masked_fill(~batch.valid, 2.0)
-        count_B = (batch.lengths * self.config.mask_share).round().clamp(min=1)
+        count_B = (batch.lengths * self.config.mask_share).round().minimum(batch.lengths - 1).clamp(min=1)
         cloze_BL = noise_BL.argsort(1).argsort(1) < count_B[:, None]
         last_BL = places_L == batch.lengths[:, None] - 1
         last_only_B = torch.rand(len(batch), device=batch.items.device) < self.config.last_share

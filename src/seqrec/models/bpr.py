@@ -1,4 +1,4 @@
-"""BPR: Rendle, Freudenthaler, Gantner & Schmidt-Thieme, "Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
+"""BPR: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009.
 
 Stochastic gradient steps that put an item of a history above one drawn from elsewhere. Fitted by the library
 `implicit`, with one thread, because several race for the same vectors and no two runs would agree.
@@ -12,22 +12,20 @@ from pydantic import Field
 from torch import Tensor
 
 from seqrec.data.sequences import Sequences
-from seqrec.models.factors import FactorConfig, FactorModel, implicit_fit, ridge_fold_in
+from seqrec.models.factors import FactorConfig, FactorModel, implicit_fit
 from seqrec.models.interaction_matrix import interaction_matrix
 
 
 class BPRConfig(FactorConfig):
     """How long and how strongly it learns."""
 
-    learning_rate: float = Field(0.05, gt=0)
+    learning_rate: float = Field(0.01, gt=0)
     regularisation: float = Field(0.01, ge=0, description="of vectors and biases, per step")
     epochs: int = Field(100, ge=1, description="as many steps in each as there are events")
-    alpha: float = Field(1.0, gt=0, description="fold-in: confidence of the newest event; that of a missing one is 1")
-    pull: float = Field(1.0, gt=0, description="fold-in: regularisation of a person's vector")
 
 
 class BPR(FactorModel):
-    """Item vectors and biases; a person's vector is fitted to the history by ridge regression."""
+    """Item vectors and biases; a person's vector is the weighted mean of those of the history's items."""
 
     Config = BPRConfig
     config: BPRConfig
@@ -47,5 +45,4 @@ class BPR(FactorModel):
         self.item_factors_NK, self.bias_N = fitted_NK[:, :-1].contiguous(), fitted_NK[:, -1].contiguous()
 
     def fold_in(self, history_BN: Tensor) -> Tensor:
-        no_bias_N = self.bias_N.new_zeros(self.num_items)
-        return ridge_fold_in(history_BN, self.item_factors_NK, no_bias_N, self.config.alpha, 1.0, self.config.pull)
+        return history_BN @ self.item_factors_NK / history_BN.sum(1, keepdim=True)

@@ -40,8 +40,8 @@ class ContentKNNConfig(Config):
         min_length=1,
         description="features of items and how much each counts; none for categories and title, 1 each",
     )
-    neighbours: int = Field(100, ge=1, description="items kept per item")
-    decay: float = Field(0.9, gt=0, le=1, description="weight of an item of the history against the one after it")
+    neighbours: int = Field(50, ge=1, description="items kept per item")
+    decay: float = Field(0.7, gt=0, le=1, description="weight of an item of the history against the one after it")
 
 
 class ContentKNN(NeighbourScorer):

@@ -46,7 +46,7 @@ class EASEConfig(Config):
     target: Literal["next", "history"] = Field("next", description="what a history predicts; history is Steck's EASE")
     decay: float = Field(0.8, gt=0, le=1, description="weight of an item against the one after it")
     window: int = Field(50, ge=1, description="how many of the last items count")
-    regularisation: float = Field(300.0, gt=0, description="of the weights, in squared events")
+    regularisation: float = Field(100.0, gt=0, description="of the weights, in squared events")
     max_memory_gb: float = Field(8.0, gt=0, description="what fitting may take")
 
 
@@ -81,7 +81,7 @@ class EASE(Scorer):
         ages_L = torch.arange(min(self.config.window, batch.items.shape[1]), device=device)
         positions_BL = batch.lengths[:, None] - 1 - ages_L
         items_BL = batch.items.gather(1, positions_BL.clamp(min=0))
-        weights_BL = self.config.decay**ages_L.float() * (positions_BL >= 0)
+        weights_BL = self.config.decay ** ages_L.float() * (positions_BL >= 0)
         # An item's row at a time: work in proportion to the events, and a row of scores that is the same in any batch.
         scores_BN = embedding_bag(
             (items_BL - 1).clamp(min=0), self.weight_NN, mode="sum", per_sample_weights=weights_BL.float()
@@ -101,8 +101,8 @@ class EASE(Scorer):
         if needed > self.config.max_memory_gb:
             raise DataError(
                 f"EASE on {self.num_items:,} items needs {needed:.1f} GB for {matrices} dense matrices of items by "
-                f"items, and model.max_memory_gb is {self.config.max_memory_gb:g}. Take a model whose memory grows with "
-                f"the events instead (markov, item_knn, als), keep fewer items (a larger data.k_core), or raise "
+                f"items, and model.max_memory_gb is {self.config.max_memory_gb:g}. Take a model whose memory grows "
+                f"with the events instead (markov, item_knn, als), keep fewer items (a larger data.k_core), or raise "
                 f"model.max_memory_gb where the machine has the memory."
             )
 

@@ -113,10 +113,10 @@ def implicit_fit(module: str, name: str, weights: Any, **settings: Any) -> Tenso
     """
     try:
         model = importlib.import_module(f"implicit.cpu.{module}")
-        from threadpoolctl import threadpool_limits
+        threads = importlib.import_module("threadpoolctl")
     except ImportError as error:
         raise MissingExtraError("implicit", "classical") from error
-    with threadpool_limits(1, "blas"):
+    with threads.threadpool_limits(1, "blas"):
         fitted = getattr(model, name)(num_threads=1, random_state=drawn_seed(), **settings)
         fitted.fit(weights, show_progress=False)
     return torch.from_numpy(fitted.item_factors)

@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation: Lee and Seung, "Learning the parts of objects by non-negative matrix factorization", Nature 1999.
+"""Non-negative matrix factorisation: Lee and Seung, "Learning the parts of objects by ...", Nature 1999.
 
 Histories, missing events as zeros, are approximated by sums of a few "parts": sets of items that go together, which
 can be read (`item_factors` has a column for each). Fitted by scikit-learn's coordinate descent (Cichocki & Phan 2009).
@@ -48,7 +48,7 @@ class NMF(FactorModel):
         X = interaction_matrix(train, self.config.decay)
         rank = min(self.config.factors, *X.shape)
         model = Factorisation(rank, init="random", max_iter=self.config.iterations, random_state=drawn_seed())
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):  # a perfect fit: the root of -1e-9
             warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is what `iterations` asks for
             model.fit(X)
         self.item_factors_NK = torch.from_numpy(np.ascontiguousarray(model.components_.T, dtype=np.float32))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from seqrec.data.sequences import Sequences
 from seqrec.models.factors import FactorConfig, FactorModel, ridge_fold_in
@@ -30,7 +31,7 @@ class PMFConfig(FactorConfig):
     regularisation: float = Field(0.02, gt=0, description="of both vectors, per squared error")
     learning_rate: float = Field(0.01, gt=0, description="of Adam")
     epochs: int = Field(20, ge=1)
-    batch_size: int = Field(8192, ge=1, description="events of a step, at most a twentieth of all")
+    batch_size: int = Field(1 << 16, ge=1, description="events of a step, at most a twentieth of all")
 
 
 class PMF(FactorModel):
@@ -54,7 +55,7 @@ class PMF(FactorModel):
         size = max(1, min(config.batch_size, E // 20))
         for _ in range(config.epochs):
             for step_S in torch.randperm(E).split(size):
-                loss = self._loss(user_UK[users_E[step_S]], item_NK, items_E[step_S], ratings_E[step_S])
+                loss = self._loss(embedding(users_E[step_S], user_UK), item_NK, items_E[step_S], ratings_E[step_S])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -66,7 +67,7 @@ class PMF(FactorModel):
         drawn_SM = torch.randint(0, self.num_items, (len(items_S), self.config.negatives))
         items_SM = torch.cat([items_S[:, None], drawn_SM], 1)
         wanted_SM = torch.cat([ratings_S[:, None], torch.zeros(drawn_SM.shape)], 1)
-        vectors_SMK = item_NK[items_SM]
+        vectors_SMK = embedding(items_SM, item_NK)
         errors_SM = (vectors_SMK @ user_SK[:, :, None])[:, :, 0] - wanted_SM
         lengths = user_SK.square().sum() + vectors_SMK[:, 0].square().sum()
         return (errors_SM.square().sum() + self.config.regularisation * lengths) / len(items_S)

@@ -1,4 +1,4 @@
-"""PureSVD: Cremonesi, Koren and Turrin, "Performance of Recommender Algorithms on Top-N Recommendation Tasks", RecSys 2010.
+"""PureSVD: Cremonesi, Koren & Turrin, "Performance of Recommender Algorithms on Top-N ... Tasks", RecSys 2010.
 
 The best approximation of the matrix of histories, missing events as zeros, by one of small rank: scores = x V V' with
 V the leading right singular vectors and x the history. Sparse all the way: only products with the matrix are taken.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -20,9 +21,12 @@ from seqrec.files import read_json
 
 def main() -> None:
     """Make the run that the job file describes; an error of ours is one line."""
-    job = read_json(Path(sys.argv[1]))
+    path = Path(sys.argv[1])
+    job = read_json(path)
     sys.path.append(os.getcwd())  # so that my_module:MyModel is found beside the user
     threading.Thread(target=_follow, args=(job["parent"],), daemon=True).start()
+    lock = path.with_suffix(".lock").open("w")  # until this process ends
+    fcntl.flock(lock, fcntl.LOCK_EX)  # where a killed comparison was taken up at once, its run may still be stopping
     try:
         out = Path(job["out"])
         if job["config"] is None:

@@ -120,6 +120,8 @@ def require_same_targets(judged: Sequence[Judged]) -> None:
 
 def tests_of(judged: Sequence[Judged], config: CompareConfig) -> list[Test]:
     """Every paired test of one data set and split, corrected by Holm within its family."""
+    if len(judged) < 2:
+        return []
     pairs = [("pair", *pair) for pair in combinations(judged, 2)] if config.tests == "all" else _against(judged, config)
     return [*_family(pairs, config.alpha), *_family(_ends(judged), config.alpha)]
 

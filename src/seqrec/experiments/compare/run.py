@@ -87,9 +87,8 @@ def _judged(part: Part, config: CompareConfig, runner: Runner) -> list[Judged]:
     """Rows whose runs are all there, as planned; then the lists that others made."""
     found = []
     for row in part.rows:
-        folders = [runner.folder(job.folder) for job in row.jobs]
-        if all((folder / "results.json").exists() for folder in folders):
-            runs = [Run(folder) for folder in folders]
+        if all(runner.finished(job) for job in row.jobs):
+            runs = [Run(runner.folder(job.folder)) for job in row.jobs]
             found.append(judge_row(row, runs, config.metric, max(runner.beside(job.folder) for job in row.jobs)))
     return found + [judge_predictions(part, entry, config.metric) for entry in config.predictions]
 

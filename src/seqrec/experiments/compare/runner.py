@@ -55,6 +55,24 @@ class Runner:
         """How many runs could go on at a time when that one was made: what its times were measured under."""
         return int(read_json(self.out / "jobs" / f"{name}.json")["beside"])
 
+    def finished(self, job: Job) -> bool:
+        """Whether the run is there, whole, and the one that is asked for.
+
+        Raises:
+            ConfigError: a run of other settings is in its place.
+            DataError: it was made on other data.
+        """
+        folder = RunFolder(self.folder(job.folder))
+        if not (folder.path / "run.json").exists():
+            return False
+        facts = folder.facts()
+        if job.config is not None and facts["config"] != job.config.to_dict():
+            raise ConfigError(
+                f"{folder.path} holds a run of other settings. Give the comparison another --out, or delete that run."
+            )
+        require_same_data(facts["data"], PreparedData.load(job.data))
+        return folder.results() is not None
+
     def run(self, jobs: Sequence[Job]) -> None:
         """Make every run that is not there yet; what fails is in `failures`.
 
@@ -62,7 +80,7 @@ class Runner:
             ComparisonInterrupted: on Ctrl-C or SIGTERM, after all runs have saved where they are.
             ConfigError: a run of other settings is in the way.
         """
-        waiting = [job for job in jobs if not self._finished(job)]
+        waiting = [job for job in jobs if not self.finished(job)]
         if len(waiting) < len(jobs):
             self.report(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are there already")
         total, started = len(waiting), list[_Started]()
@@ -76,18 +94,6 @@ class Runner:
                     self._ended(run, total - len(waiting) - len(started), total)
                 if stop.asked:
                     self._stop(started)
-
-    def _finished(self, job: Job) -> bool:
-        folder = RunFolder(self.folder(job.folder))
-        if not (folder.path / "run.json").exists():
-            return False
-        facts = folder.facts()
-        if job.config is not None and facts["config"] != job.config.to_dict():
-            raise ConfigError(
-                f"{folder.path} holds a run of other settings. Give the comparison another --out, or delete that run."
-            )
-        require_same_data(facts["data"], PreparedData.load(job.data))
-        return folder.results() is not None
 
     def _start(self, job: Job, busy: list[str]) -> _Started:
         device = min(self.devices, key=lambda name: busy.count(name) / self.devices.count(name))

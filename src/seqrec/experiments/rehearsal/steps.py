@@ -1,0 +1,96 @@
+"""A few steps of training, timed, and what an epoch of such steps takes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import replace
+from statistics import mean
+from typing import Any
+
+from seqrec.data.batches import EpochPlan, bucket, plan_epoch
+from seqrec.training.trainer import Trainer
+
+#: Seconds that steps are tried for; what is begun is finished.
+BUDGET = 5.0
+#: Steps of one shape that are timed at most, after one that is not.
+STEPS = 12
+
+#: Rows, and positions of each.
+Shape = tuple[int, int]
+
+
+class RehearsingTrainer(Trainer):
+    """A trainer that takes a few steps of each shape an epoch has."""
+
+    def epoch(self) -> tuple[int, float]:
+        """Steps of an epoch, and the seconds they take together."""
+        began = time.perf_counter()
+        train, length = self.evaluator.data.train, self.model.config.max_length
+        plan = plan_epoch(train, length, self.batch_size, self.config.random_windows, [self.seed, 0])
+        seconds = time.perf_counter() - began
+        self._tokens = plan.num_targets
+        shapes = [
+            (len(users), _width(lengths, length)) for users, lengths in zip(plan.users, plan.lengths, strict=True)
+        ]
+        self.model.train()
+        measured = self._measure(plan, shapes)
+        return len(plan), seconds + sum(_nearest(measured, shape) for shape in shapes)
+
+    def _measure(self, plan: EpochPlan, shapes: list[Shape]) -> dict[Shape, float]:
+        """Seconds of a step by shape: the largest first, for its memory, then those that most of the work is in."""
+        work = {shape: count * _cells(shape) for shape, count in Counter(shapes).items()}
+        order = sorted(work, key=lambda shape: (_cells(shape) == max(map(_cells, work)), work[shape]), reverse=True)
+        measured: dict[Shape, float] = {}
+        ends = time.perf_counter() + BUDGET
+        for shape in order:
+            if measured and time.perf_counter() > ends:
+                break
+            chosen = [number for number, other in enumerate(shapes) if other == shape]
+            numbers = [chosen[n % len(chosen)] for n in range(STEPS + 1)]
+            measured[shape] = self._steps(numbers, plan, BUDGET / len(order))
+        return measured
+
+    def _steps(self, numbers: list[int], plan: EpochPlan, budget: float) -> float:
+        """Mean seconds of a step, as an epoch is their sum; the first one warms up and does not count."""
+        users, starts, lengths = ([part[n] for n in numbers] for part in (plan.users, plan.starts, plan.lengths))
+        some = replace(plan, users=users, starts=starts, lengths=lengths)
+        seconds: list[float] = []
+        first = time.perf_counter()
+        for number, batch in enumerate(some.batches(self._maker)):
+            began = time.perf_counter()
+            loss, norms = self._step(batch)
+            self._collect([loss], [norms])  # waits for the device
+            self.at.step += 1
+            if number:
+                seconds.append(time.perf_counter() - began)
+            if seconds and time.perf_counter() - first > budget:
+                break
+        return mean(seconds)
+
+    def written(self) -> tuple[dict[str, Any], float]:
+        """The record of an epoch that ends in an evaluation, and the seconds that took."""
+        began = time.perf_counter()
+        self.at.epoch = self.config.epochs - 1
+        record = self._finish_epoch()
+        return record, time.perf_counter() - began
+
+    def saved(self) -> float:
+        """Seconds that a checkpoint to resume from takes."""
+        began = time.perf_counter()
+        self._save()
+        return time.perf_counter() - began
+
+
+def _width(lengths: Any, max_length: int) -> int:
+    return min(bucket(int(lengths.max()) - 1), max_length)
+
+
+def _cells(shape: Shape) -> int:
+    return shape[0] * shape[1]
+
+
+def _nearest(measured: dict[Shape, float], shape: Shape) -> float:
+    """Seconds of a step; of a shape that was not tried, those of the nearest one, by the number of cells."""
+    near = min(measured, key=lambda other: abs(_cells(other) - _cells(shape)))
+    return measured[near] * _cells(shape) / _cells(near)
