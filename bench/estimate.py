@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -101,6 +102,7 @@ def main() -> None:
     parser.add_argument("--only", help="cases whose name begins so")
     parser.add_argument("--run", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    before = os.getloadavg()[0]
     folders = dict(given.split("=", 1) for given in asked.data)
     if asked.run is not None:
         run(CASES[asked.run], folders[CASES[asked.run].data])
@@ -111,6 +113,8 @@ def main() -> None:
         if case.name.startswith(asked.only or "")
         for row in compare(number, folders.get(case.data, case.data))
     ]
+    load = f"{before:.1f} before, {os.getloadavg()[0]:.1f} after"
+    table.append(Row("load of the machine over a minute, this included", load, "processes"))
     protocol = (
         "Estimated before the run, then measured; whole processes, with imports, final scoring and all files. "
         "The whole run is that of the epochs which were trained: early stopping is not foreseen."

@@ -154,6 +154,7 @@ def test_what_was_not_judged_alike_is_not_compared(
     ("code", "told", "words"),
     [
         (2, "Name a run", ()),
+        (2, "To judge lists in it: --predictions lists.parquet", ("lists.parquet", "log.csv")),
         (2, "there is no such file", ("--predictions", "nothing.parquet", "log.csv")),
         (2, "leave one out", ("--predictions", "lists.parquet", "sasrec", "log.csv")),
         (2, "missing", ("--predictions", "lists.parquet", "log.csv", *COLUMNS, "--missing", "ignore")),

@@ -121,7 +121,7 @@ def test_bpr_puts_what_follows_above_the_rest(data: PreparedData) -> None:
     X = interaction_matrix(data.train).toarray() > 0
     scores = model.fold_in(torch.from_numpy(X.astype(np.float32))) @ model.item_factors_NK.T + model.bias_N
     won = [np.mean(row[inside][:, None] > row[~inside]) for row, inside in zip(scores.numpy(), X, strict=True)]
-    assert np.mean(won) > 0.8
+    assert np.mean(won) > 0.75
 
 
 def test_pmf_reaches_ratings_and_zeros() -> None:

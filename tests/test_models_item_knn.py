@@ -181,3 +181,16 @@ def test_state_goes_round_and_does_not_share() -> None:
 def test_an_unknown_similarity_is_named() -> None:
     with pytest.raises(ConfigError, match=r"model.similarity: .*'cosine'.*got 'cosin'"):
         ItemKNNConfig.parse({"similarity": "cosin"}, "model.")
+
+
+def test_order_has_no_ratings() -> None:
+    with pytest.raises(ConfigError, match="sequence looks at order, not at ratings"):
+        ItemKNNConfig.parse({"ratings": True}, "model.")
+
+
+def test_ratings_change_a_cosine_and_equal_ones_do_not() -> None:
+    train = histories()
+    rated, met = fitted(train, similarity="cosine", ratings=True), fitted(train, similarity="cosine")
+    assert not np.allclose(dense(rated), dense(met))
+    equal = replace(train, values=np.full(len(train.items), 4, dtype=np.float32))
+    np.testing.assert_allclose(dense(fitted(equal, similarity="cosine", ratings=True)), dense(met), rtol=1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -181,3 +183,19 @@ def test_vectors() -> None:
 
 def test_every_similarity_is_checked() -> None:
     assert set(SLOW) | {"embedding"} == set(SIMILARITIES)
+
+
+@pytest.mark.parametrize("kind", ["binary", "ratings"])
+def test_a_block_goes_when_it_is_done_with(kind: str) -> None:
+    """A block that held itself would stay until a collection of cycles: gigabytes, block by block."""
+    other = rows(table(kind, 1))
+    gc.disable()
+    try:
+        for name in SLOW:
+            block = other.block(0, 3)
+            SIMILARITIES[name](Pair(block, other))
+            gone = weakref.ref(block)
+            del block
+            assert gone() is None, name
+    finally:
+        gc.enable()

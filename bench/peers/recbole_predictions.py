@@ -6,6 +6,7 @@ every test case as columns user, item, score. RecBole ranks seen items for seque
 is left when they are left out.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -39,6 +40,10 @@ def main(export: str, file: str, model: str = "SASRec", epochs: str = "30", widt
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)
     train, valid, test = data_preparation(config, dataset)
+    cases = test.dataset.inter_feat
+    tokens = [dataset.id2token(field, cases[field].numpy()) for field in (dataset.uid_field, dataset.iid_field)]
+    lines = sorted(f"{user}\t{item}\n" for user, item in zip(*tokens, strict=True))
+    print("target hash", hashlib.sha256("".join(lines).encode()).hexdigest())
     network = get_model(model)(config, train.dataset)
     trainer = get_trainer(config["MODEL_TYPE"], model)(config, network)
     _, best = trainer.fit(train, valid, saved=True, verbose=False)

@@ -6,6 +6,7 @@ in the test as RecTools gives them: user_id, item_id, score, rank. As with us, t
 event, and what is recommended from does.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -25,7 +26,10 @@ def main(export: str, file: str, regularization: str = "500", k: str = "100") ->
         return Dataset(people, items, Interactions.from_raw(log[rows], people, items))
 
     model = EASEModel(regularization=float(regularization)).fit(known(part == "train"))
-    asked = log.loc[part == "test", Columns.User].unique()
+    test = log[part == "test"]
+    lines = sorted(f"{user}\t{item}\n" for user, item in zip(test[Columns.User], test[Columns.Item], strict=True))
+    print("target hash", hashlib.sha256("".join(lines).encode()).hexdigest())
+    asked = test[Columns.User].unique()
     found = model.recommend(asked, known(part != "test"), k=int(k), filter_viewed=True)
     found.to_parquet(file, index=False)
     print(f"{len(found):,} rows for {found[Columns.User].nunique():,} people")

@@ -11,7 +11,7 @@ from seqrec.cli import options
 
 
 def ensemble(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Two finished runs or more, on the same data.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Two finished runs or more, on the same data.")],
     out: Annotated[Path, typer.Option(help="Folder of the new run.")],
     fusion: Annotated[str, typer.Option(help="zscore or reciprocal_rank: how scores become comparable.")] = "zscore",
     device: options.Device = "auto",

@@ -80,6 +80,8 @@ class Subject:
             return cls(str(predictions), Predictions.read(predictions, prepared, missing), prepared, missing)
         if what is None:
             raise ConfigError("Name a run, a model that needs no training, or --predictions FILE.")
+        if Path(what).is_file():
+            raise ConfigError(f"{what} is a file and no run. To judge lists in it: --predictions {what} DATA")
         if Path(what).exists():
             run = Run(what)
             return cls(what, run, door.run_data(run), missing)

@@ -41,7 +41,7 @@ class ContentKNNConfig(Config):
         description="features of items and how much each counts; none for categories and title, 1 each",
     )
     neighbours: int = Field(50, ge=1, description="items kept per item")
-    decay: float = Field(0.7, gt=0, le=1, description="weight of an item of the history against the one after it")
+    decay: float = Field(0.8, gt=0, le=1, description="weight of an item of the history against the one after it")
 
 
 class ContentKNN(NeighbourScorer):

@@ -14,7 +14,7 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from seqrec.config import Config
@@ -46,6 +46,12 @@ class ItemKNNConfig(Config):
     ratings: bool = Field(False, description="compare ratings, not who met what; adjusted_cosine, common_pearson do")
     window: int = Field(10, ge=1, description="how far apart items may stand, for the similarity `sequence`")
     width: int = Field(64, ge=1, description="of the vectors, for the similarity `embedding`")
+
+    @model_validator(mode="after")
+    def _order_has_no_ratings(self) -> Self:
+        if self.ratings and self.similarity == "sequence":
+            raise ValueError("similarity sequence looks at order, not at ratings: leave ratings off, or choose cosine")
+        return self
 
 
 class NeighbourScorer(Scorer):

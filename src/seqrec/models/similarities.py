@@ -78,12 +78,13 @@ class Rows:
         """The transpose (C, R), by rows: the second factor of a product."""
         return self.matrix.T.tocsr()
 
-    @cached_property
+    @property
     def ones(self) -> Rows:
         """1 wherever there is an entry."""
+        # Not kept by the property: rows that hold themselves would stay in memory until a collection of cycles.
         return self if self.binary else self.mapped("ones", np.ones_like)
 
-    @cached_property
+    @property
     def squared(self) -> Rows:
         """The square of every entry."""
         return self if self.binary else self.mapped("squared", np.square)

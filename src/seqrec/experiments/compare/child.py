@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+import torch
+
 from seqrec.data.prepared import PreparedData
 from seqrec.errors import SeqrecError
 from seqrec.experiments.combine import combine
@@ -29,6 +31,8 @@ def main() -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)  # where a killed comparison was taken up at once, its run may still be stopping
     try:
         out = Path(job["out"])
+        if job["device"].startswith("cuda"):
+            torch.cuda.set_device(job["device"])  # or every run would also take memory on the first GPU
         if job["config"] is None:
             combine([Run(path) for path in job["members"]], out, job["fusion"], job["device"])
         else:
