@@ -16,8 +16,8 @@ from seqrec.errors import DataError
 from seqrec.models.interaction_matrix import scipy_sparse
 from seqrec.models.similarities import Floats, Sparse
 
-#: Cells (row, other row) that are compared at once: about 0.3 GB with what the measures need beside them.
-BLOCK_CELLS = 1 << 22
+#: Cells (row, other row) that are compared at once: 0.2 GB at most with what the measures need beside them.
+BLOCK_CELLS = 1 << 21
 #: Comparisons that take about an hour; more are refused.
 MOST_PAIRS = 10**11
 
@@ -73,12 +73,16 @@ def nearest(compare: Compare, rows: int, k: int, shrink: float = 0.0) -> Neighbo
             f"{rows:,} items make {rows * rows:,} pairs to compare, more than {MOST_PAIRS:,}. Keep fewer items "
             "(data.min_item_count), or choose a model that does not compare all pairs, such as markov or ease."
         )
-    parts = []
+    # Allocated at once: small pieces between the large arrays of each block would keep the allocator from reusing them.
+    counts = np.zeros(rows + 1, dtype=np.int64)
+    others, similarities = (np.empty(rows * min(k, rows), dtype) for dtype in (np.int32, np.float32))
+    end = 0
     for first, last in blocks(rows, rows):
-        parts.append(top(shrunk(*compare(first, last), shrink), k))
-    counts, others, similarities = (np.concatenate(part) for part in zip(*parts, strict=True))
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return Neighbours(torch.from_numpy(offsets), torch.from_numpy(others), torch.from_numpy(similarities))
+        counts[first + 1 : last + 1], columns, values = top(shrunk(*compare(first, last), shrink), k)
+        others[end : end + len(columns)], similarities[end : end + len(columns)] = columns, values
+        end += len(columns)
+    found = (torch.from_numpy(array[:end].copy()) for array in (others, similarities))
+    return Neighbours(torch.from_numpy(counts.cumsum()), *found)
 
 
 def blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
