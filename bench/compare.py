@@ -36,7 +36,9 @@ def main() -> None:
     out = asked.show or asked.out or Path("comparisons") / asked.file.stem
     if asked.show is None:
         compare(CompareConfig.read(asked.file), out, asked.jobs, asked.device, print)
-    kept = Path(os.environ.get("SEQREC_BENCH_RESULTS", ROOT / "bench" / "results")) / f"comparison-{asked.file.stem}.json"
+    kept = (
+        Path(os.environ.get("SEQREC_BENCH_RESULTS", ROOT / "bench" / "results")) / f"comparison-{asked.file.stem}.json"
+    )
     jobs = f" --jobs {asked.jobs}" if asked.jobs else ""
     command = f"python bench/compare.py examples/{asked.file.name}{jobs}"
     write_json(kept, read_json(out / "comparison.json") | {"command": command, "commit": commit()})
@@ -48,7 +50,8 @@ def render(kept: Path) -> None:
     facts = json.loads(kept.read_text(encoding="utf-8"))
     command, commit = facts.pop("command"), facts.pop("commit")
     text = "\n".join(
-        DEEPER + line if line.startswith("#") else line for line in to_markdown(Comparison.from_dict(facts)).splitlines()
+        DEEPER + line if line.startswith("#") else line
+        for line in to_markdown(Comparison.from_dict(facts)).splitlines()
     )
     put(kept.stem, [text, "", f"Command: `{command}`; commit {commit}."], ROOT / "docs" / "results.md")
 

@@ -429,18 +429,17 @@ def test_runs_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     asked: list[Any] = []
 
-    def compare(config: Any, out: Path, jobs: int | None, device: str, report: Any) -> table.Comparison:
-        asked.extend((config.models[0].name, out, jobs, device))
+    def compare(file: Path, out: Path, jobs: int | None, device: str, report: Any, so_far: bool) -> table.Comparison:
+        asked.extend((file, out, jobs, device, so_far))
         report("working")
         write_report(THREE, out)
         return THREE
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "compare", compare)
-    Path("mine.yaml").write_text("data: [ml-100k]\nmodels: [markov]\n")
     done = CliRunner().invoke(app, ["mine.yaml", "--jobs", "2", "--device", "cpu"])
     assert done.exit_code == 0, done.output
-    assert asked == ["markov", Path("comparisons/mine"), 2, "cpu"]
+    assert asked == [Path("mine.yaml"), Path("comparisons/mine"), 2, "cpu", False]
     assert "working" in done.stderr
     assert "working" not in done.stdout
     assert done.stdout.splitlines()[-1] == "comparisons/mine/tests.parquet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def compare(
         jobs: runs at a time; by itself one on a CPU, a few on each GPU.
         device: `auto` (all GPUs, where there are any), `cpu`, `cuda`, `cuda:1`.
         report: is told of progress, line by line.
-        so_far: make no runs; judge those that are there.
+        so_far: make no runs; judge those that are there, rows of which some seeds are missing too.
 
     Raises:
         ConfigError: a setting is wrong, or a run of other settings is in the way.
@@ -47,12 +48,15 @@ def compare(
     with atomic_file(out / "comparison.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     runner = Runner(out, jobs, device, report)
-    if not so_far:
-        _run([job for part in parts for row in part.rows for job in row.jobs], runner)
+    planned = [job for part in parts for row in part.rows for job in row.jobs]
+    if so_far:
+        runner.failures = {job.folder: "not run yet" for job in planned if not runner.finished(job)}
+    else:
+        _run(planned, runner)
     rows: list[Row] = []
     tests: list[Test] = []
     for part in parts:
-        judged = _judged(part, config, runner)
+        judged = _judged(part, config, runner, so_far)
         require_same_targets(judged)
         tests += tests_of(judged, config)
         rows += sorted((found.row for found in judged), key=lambda row: -_validation(row, config.metric))
@@ -83,13 +87,15 @@ def _run(jobs: list[Job], runner: Runner) -> None:
     runner.run([job for job in jobs if job.config is None and not set(job.members) & set(runner.failures)])
 
 
-def _judged(part: Part, config: CompareConfig, runner: Runner) -> list[Judged]:
-    """Rows whose runs are all there, as planned; then the lists that others made."""
+def _judged(part: Part, config: CompareConfig, runner: Runner, so_far: bool) -> list[Judged]:
+    """Rows as planned, then the lists that others made. A row that lacks a run is left out, or has fewer seeds."""
     found = []
     for row in part.rows:
-        if all(runner.finished(job) for job in row.jobs):
-            runs = [Run(runner.folder(job.folder)) for job in row.jobs]
-            found.append(judge_row(row, runs, config.metric, max(runner.beside(job.folder) for job in row.jobs)))
+        there = [(seed, job) for seed, job in zip(row.seeds, row.jobs, strict=True) if runner.finished(job)]
+        if there and (so_far or len(there) == len(row.jobs)):
+            runs = [Run(runner.folder(job.folder)) for _, job in there]
+            beside = max(runner.beside(job.folder) for _, job in there)
+            found.append(judge_row(replace(row, seeds=tuple(seed for seed, _ in there)), runs, config.metric, beside))
     return found + [judge_predictions(part, entry, config.metric) for entry in config.predictions]
 
 
