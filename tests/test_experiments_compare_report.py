@@ -33,6 +33,7 @@ app.command("compare")(compare_verb)
 def row(label: str, value: float, varied: dict[str, Any] | None = None, **changes: Any) -> table.Row:
     measures = {"ndcg@10": value, "recall@10": value * 1.9, "mrr@10": value * 0.7}
     made = table.Row(
+        device="a machine",
         data=PART[0],
         split=PART[1],
         label=label,
@@ -63,7 +64,7 @@ def judged(first: str, second: str, difference: float, p: float, why: str = "ref
 
 def made(rows: list[table.Row], tests: list[table.Test] | None = None, **changes: Any) -> table.Comparison:
     protocols = {", ".join(PART): "ml-100k, 5-core, every item ranked"}
-    facts = table.Comparison("A & B", "ndcg@10", 0.05, tuple(rows), tuple(tests or ()), (), protocols, "a machine")
+    facts = table.Comparison("A & B", "ndcg@10", 0.05, tuple(rows), tuple(tests or ()), (), protocols)
     return replace(facts, **changes)
 
 

@@ -68,6 +68,7 @@ def judge_row(planned: PlannedRow, runs: Sequence[Run], metric: str, beside: int
         by_length=_breakdown(summaries, "by_length"),
         targets=_one([run.facts["data"]["test_targets"] for run in runs]),
         beside=beside,
+        device=" and ".join(sorted({run.facts["environment"]["device"] for run in runs})),
         **_cost(runs),
     )
     return Judged(row, users, targets, values)
@@ -123,7 +124,8 @@ def tests_of(judged: Sequence[Judged], config: CompareConfig) -> list[Test]:
     if len(judged) < 2:
         return []
     pairs = [("pair", *pair) for pair in combinations(judged, 2)] if config.tests == "all" else _against(judged, config)
-    return [*_family(pairs, config.alpha), *_family(_ends(judged), config.alpha)]
+    families = (pairs, _ends(judged), _members(judged, config))
+    return [test for family in families for test in _family(family, config.alpha)]
 
 
 def _against(judged: Sequence[Judged], config: CompareConfig) -> list[tuple[str, Judged, Judged]]:
@@ -143,6 +145,17 @@ def _ends(judged: Sequence[Judged]) -> list[tuple[str, Judged, Judged]]:
             line = [x for x in judged if x.row.label == first.row.label and _but(x.row, key) == _but(first.row, key)]
             if line[0] is first and len(line) > 1:
                 pairs.append((key, line[-1], first))
+    return pairs
+
+
+def _members(judged: Sequence[Judged], config: CompareConfig) -> list[tuple[str, Judged, Judged]]:
+    """Each ensemble against the one of its members that is best on validation."""
+    pairs = []
+    for entry in config.ensembles:
+        for whole in (x for x in judged if x.row.label == entry.name):
+            parts = [x for x in judged if x.row.label in entry.members and x.row.varied == whole.row.varied]
+            if parts:
+                pairs.append(("member", whole, max(parts, key=lambda x: x.row.validation[config.metric].mean)))
     return pairs
 
 

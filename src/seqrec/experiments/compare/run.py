@@ -15,7 +15,6 @@ from seqrec.experiments.compare.plan import Job, Part, Report, plan
 from seqrec.experiments.compare.runner import Runner
 from seqrec.experiments.compare.table import Comparison, Row, Test
 from seqrec.experiments.compare.write import write_report
-from seqrec.experiments.environment import choose_device, environment
 from seqrec.experiments.run import Run
 from seqrec.files import atomic_file
 
@@ -68,7 +67,6 @@ def compare(
         tests=tuple(tests),
         failures=tuple(f"{name}: {why}" for name, why in runner.failures.items()),
         protocols={f"{part.label}, {part.split}": part.words for part in parts},
-        device=str(environment(choose_device(device))["device"]),
     )
     write_report(found, out)
     return found

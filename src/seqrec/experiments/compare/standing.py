@@ -12,7 +12,7 @@ from seqrec.experiments.compare.table import Comparison, Row, Test
 
 Part = tuple[str, str]
 #: Reasons for a test that are not a varied setting.
-REFERENCE, PAIR = "reference", "pair"
+REFERENCE, PAIR, MEMBER = "reference", "pair", "member"
 OPPOSITE: dict[Verdict, Verdict] = {
     "better": "worse",
     "worse": "better",

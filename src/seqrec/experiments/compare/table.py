@@ -31,7 +31,7 @@ class Row:
         seconds, seconds_per_epoch: averages; evaluation included in the first. None where nothing was trained here.
         parameters: learned by gradient. peak_memory_mib: of the device, or of the process on a CPU.
         targets: hash of the test targets.
-        beside: how many runs shared the machine while this was timed.
+        beside: how many runs shared the machine while this was timed. device: what it ran on; empty for lists.
     """
 
     data: str
@@ -52,6 +52,7 @@ class Row:
     peak_memory_mib: float | None
     targets: str
     beside: int = 1
+    device: str = ""
 
     @property
     def name(self) -> str:
@@ -64,7 +65,8 @@ class Test:
     """`first` against `second` (row names) on the same users; p values before and after Holm's correction.
 
     Attributes:
-        why: `reference`, `pair`, or the varied setting whose ends are compared.
+        why: `reference`, `pair`, `member` (an ensemble against the best of its members on validation), or the varied
+            setting whose ends are compared.
         difference, low, high: mean of first minus second, and its 95% paired bootstrap interval.
         effect: Cohen's d of the paired differences.
         family: how many tests were corrected together.
@@ -96,7 +98,6 @@ class Comparison:
         rows: by data set and split, best validation first.
         failures: what could not be run, and why.
         protocols: how the numbers of each (data, split) are measured, in words.
-        device: what it ran on.
     """
 
     name: str
@@ -106,7 +107,11 @@ class Comparison:
     tests: tuple[Test, ...]
     failures: tuple[str, ...]
     protocols: Mapping[str, str]
-    device: str
+
+    @property
+    def device(self) -> str:
+        """What it ran on: every device, in the order of the rows."""
+        return ", ".join(dict.fromkeys(row.device for row in self.rows if row.device))
 
     @property
     def parts(self) -> list[tuple[str, str]]:

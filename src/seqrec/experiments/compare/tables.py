@@ -148,7 +148,7 @@ def _breakdown(comparison: Comparison, part: Part, what: str, of: Callable[[Row]
 
 def cost(comparison: Comparison, part: Part) -> Sheet:
     """What each row took."""
-    headers = ("model", "training", "per epoch", "epochs", "parameters", "peak memory", "runs at once")
+    headers = ("model", "training", "per epoch", "epochs", "parameters", "peak memory", "runs at once", "on")
     rows = tuple(
         tuple(
             map(
@@ -161,12 +161,13 @@ def cost(comparison: Comparison, part: Part) -> Sheet:
                     count(row.parameters),
                     NONE if row.peak_memory_mib is None else f"{row.peak_memory_mib:,.0f} MiB",
                     str(row.beside),
+                    row.device or NONE,
                 ),
             )
         )
         for row in ranked(comparison, part)
     )
-    note = f"On {comparison.device}; per run, mean over seeds. Training includes its evaluations."
+    note = "Per run, mean over seeds. Training includes its evaluations."
     if any(row.beside > 1 for row in comparison.of(part)):
         note += " Rows with several runs at once shared the machine: their times are no benchmark."
     return Sheet("Cost", headers, rows, note=note)

@@ -16,7 +16,18 @@ from seqrec.experiments.compare.notation import (
     p_words,
     short,
 )
-from seqrec.experiments.compare.standing import PAIR, REFERENCE, Axis, Line, Part, against, axes, ranked, tests_of
+from seqrec.experiments.compare.standing import (
+    MEMBER,
+    PAIR,
+    REFERENCE,
+    Axis,
+    Line,
+    Part,
+    against,
+    axes,
+    ranked,
+    tests_of,
+)
 from seqrec.experiments.compare.table import Comparison, Row, Test
 
 #: Up to this many tests are told one by one; more are summed up.
@@ -42,6 +53,7 @@ def overall(comparison: Comparison, part: Part) -> list[str]:
     if pairs and not any(test.why == REFERENCE for test in tests):
         shown = sum(test.verdict != "no difference shown" for test in pairs)
         said.append(f"A difference is shown for {shown} of the {_counted(len(pairs), 'pair')} tested.")
+    said += [_fused(test) for test in tests if test.why == MEMBER]
     named = {name for test in tests for name in (test.first, test.second)}
     untested = [row.name for row in rows if row.name not in named]
     if len(rows) > 1 and untested:
@@ -101,6 +113,13 @@ def _tested(anchor: str, tests: list[Test], rows: list[Row]) -> list[str]:
         names = _names([test.first for test in alike], rows)
         return [*said, f"No difference is shown between {anchor} and any of {names} ({_range(alike)})."]
     return said + [f"No difference is shown between {anchor} and {test.first} ({_numbers(test)})." for test in alike]
+
+
+def _fused(test: Test) -> str:
+    """An ensemble against the best of its members."""
+    if test.verdict == "no difference shown":
+        return f"Fusing pays: not shown for {test.first} against its best member, {test.second} ({_numbers(test)})."
+    return f"{test.first} is {test.verdict} than its best member, {test.second} ({_numbers(test)})."
 
 
 def _gathered(tests: list[Test], rows: list[Row]) -> str:
@@ -180,10 +199,10 @@ def headline(comparison: Comparison) -> str:
     parts = comparison.parts
     rows = _counted(len(comparison.rows), "row")
     where = listed(list(dict.fromkeys(data for data, _ in parts))) if parts else "no data"
+    device = f" Run on {comparison.device}." if comparison.device else ""
     return (
         f"{rows} on {where}, judged by {measure(comparison.metric)} on the test part. "
-        f"{_counted(len(comparison.tests), 'paired test')} at a family-wise error rate of {comparison.alpha:g}. "
-        f"Run on {comparison.device}."
+        f"{_counted(len(comparison.tests), 'paired test')} at a family-wise error rate of {comparison.alpha:g}.{device}"
     )
 
 
