@@ -19,7 +19,7 @@ from commands import seqrec
 from conftest import REPOSITORY
 
 BETWEEN = "----- next block -----"
-PAGES = ["README.md", "docs/data.md", "docs/training.md", "docs/predictions.md"]
+PAGES = ["README.md", "docs/data.md", "docs/training.md", "docs/predictions.md", "docs/experiments.md"]
 
 
 @pytest.fixture
@@ -51,9 +51,16 @@ def seqrec_commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
+def shown_file(page: str, name: str) -> str:
+    """The text of a file that a page shows."""
+    found = re.search(rf"<!-- file: {name} -->\n```yaml\n(.*?)```", (REPOSITORY / page).read_text("utf-8"), re.DOTALL)
+    assert found, f"{page} does not show {name}"
+    return found[1]
+
+
 def shortened(command: list[str]) -> list[str]:
-    """The command as shown, with training cut to one epoch of a small model."""
-    if command[1] != "train":
+    """The command as shown, with training by gradient cut to one epoch of a small model."""
+    if command[1] != "train" or {"markov", "ease"} & set(command):
         return command
     small = ["training.epochs=1", "model.embedding_dim=8", "model.max_length=16"]
     return [*command, *(part for setting in small for part in ("--set", setting))]
@@ -71,10 +78,11 @@ def write_scores(path: Path) -> None:
 def test_commands_run_as_shown(page: str, workplace: Path, request: pytest.FixtureRequest) -> None:
     commands = seqrec_commands(page)
     assert commands, f"{page} shows no command"
+    (workplace / "baselines.yaml").write_text(shown_file("docs/experiments.md", "baselines.yaml"))
     for command in commands:
         if "ml-1m.zip" in command:
             shutil.copy(request.getfixturevalue("ml_1m_zip"), workplace / "ml-1m.zip")
-        for name in ("ease.parquet", "sasrec.parquet"):
+        for name in ("ease.parquet", "sasrec.parquet", "lists.parquet"):
             if name in command:
                 write_scores(workplace / name)
         assert printed_by(command, workplace).strip()
