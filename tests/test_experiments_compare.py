@@ -132,7 +132,9 @@ def test_so_far(done: tuple[Comparison, Path], log: Path, tmp_path: Path) -> Non
     seeds = {row.name: row.seeds for row in found.rows}
     assert seeds["a SASRec"] == (1,)
     assert seeds["popularity + a SASRec"] == (1, 2)
-    assert found.failures == ("log-leave_one_out-a_SASRec-2: not run yet",)
+    assert found.failures == ()
+    assert found.missing == ("log, leave_one_out: a SASRec (1 of 2 runs)",)
+    assert "So far: 1 row waits" in (tmp_path / "comparison.md").read_text()
 
 
 def test_all_pairs(done: tuple[Comparison, Path], log: Path) -> None:

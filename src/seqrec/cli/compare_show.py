@@ -14,7 +14,7 @@ from seqrec.experiments.compare.notation import measure
 from seqrec.experiments.compare.standing import Part, axes
 from seqrec.experiments.compare.table import Comparison
 from seqrec.experiments.compare.tables import Sheet, cost, main, varied
-from seqrec.experiments.compare.words import failures, headline, protocol, sentences
+from seqrec.experiments.compare.words import gaps, headline, protocol, sentences
 
 #: Terminals below this get fewer columns.
 WIDE = 110
@@ -33,10 +33,10 @@ def show_comparison(screen: Console, comparison: Comparison) -> None:
         for sheet in _sheets(comparison, part, screen.width):
             screen.print()
             screen.print(_drawn(sheet, screen.width))
-    if comparison.failures:
+    for line, items in gaps(comparison):
         screen.print()
-        screen.print(Text(failures(comparison), style="bold red"))
-        screen.print(_bullets(comparison.failures))
+        screen.print(Text(line, style="bold red"))
+        screen.print(_bullets(items))
 
 
 def _sheets(comparison: Comparison, part: Part, width: int) -> Iterator[Sheet]:

@@ -9,7 +9,7 @@ from seqrec.experiments.compare.figures import Figure
 from seqrec.experiments.compare.standing import Part, axes
 from seqrec.experiments.compare.table import Comparison
 from seqrec.experiments.compare.tables import Cell, Sheet, by_length, by_popularity, cost, main, tests, varied
-from seqrec.experiments.compare.words import failures, headline, overall, protocol
+from seqrec.experiments.compare.words import gaps, headline, overall, protocol
 from seqrec.experiments.compare.words import varied as varied_sentences
 
 STYLE = """
@@ -76,7 +76,7 @@ def to_html(comparison: Comparison) -> str:
 <h1>{title}</h1>
 <p class="lead">{escape(headline(comparison))}</p>
 {_contents(comparison)}</header>
-{_failed(comparison)}{parts}
+{_gaps(comparison)}{parts}
 </main>
 </body>
 </html>
@@ -90,11 +90,12 @@ def _contents(comparison: Comparison) -> str:
     return f'<nav aria-label="Contents">{" ".join(links)}</nav>\n'
 
 
-def _failed(comparison: Comparison) -> str:
-    if not comparison.failures:
-        return ""
-    items = "".join(f"<li>{escape(failure)}</li>" for failure in comparison.failures)
-    return f'<div class="failed"><strong>{escape(failures(comparison))}</strong><ul>{items}</ul></div>\n'
+def _gaps(comparison: Comparison) -> str:
+    pieces = []
+    for line, items in gaps(comparison):
+        bullets = "".join(f"<li>{escape(item)}</li>" for item in items)
+        pieces.append(f'<div class="failed"><strong>{escape(line)}</strong><ul>{bullets}</ul></div>\n')
+    return "".join(pieces)
 
 
 def _part(comparison: Comparison, part: Part, number: int) -> str:

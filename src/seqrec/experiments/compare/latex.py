@@ -9,7 +9,7 @@ import re
 
 from seqrec.experiments.compare.table import Comparison
 from seqrec.experiments.compare.tables import Cell, Sheet, sheets
-from seqrec.experiments.compare.words import sentences
+from seqrec.experiments.compare.words import gaps, sentences
 
 #: Characters that LaTeX does not take as themselves, and what stands for them in text.
 _REPLACED = {
@@ -52,7 +52,8 @@ LEFT_OUT = ("why", "p bootstrap", "p permutation", "people", "tests together")
 def to_latex(comparison: Comparison) -> str:
     """Every table of a comparison, the sentences above them as comments."""
     lines = [f"% {_comment(comparison.name)}", r"% Needs \usepackage{booktabs,graphicx} in the preamble."]
-    lines += [f"% FAILED: {_comment(failure)}" for failure in comparison.failures]
+    for line, items in gaps(comparison):
+        lines += [f"% {_comment(line)}", *(f"%   {_comment(item)}" for item in items)]
     for number, part in enumerate(comparison.parts, 1):
         lines += ["", f"% ---- {_comment(', '.join(part))}"]
         lines += [f"% {_comment(text)}" for text in sentences(comparison, part)]

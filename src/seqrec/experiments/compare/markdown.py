@@ -7,7 +7,7 @@ from unicodedata import combining, east_asian_width
 
 from seqrec.experiments.compare.table import Comparison
 from seqrec.experiments.compare.tables import Cell, Sheet, sheets
-from seqrec.experiments.compare.words import failures, headline, protocol, sentences
+from seqrec.experiments.compare.words import gaps, headline, protocol, sentences
 
 #: What Markdown reads as more than itself, and what would end a cell or open a tag.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
@@ -16,8 +16,8 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 def to_markdown(comparison: Comparison) -> str:
     """The whole comparison."""
     lines = [f"# {escape(comparison.name)}", escape(headline(comparison))]
-    if comparison.failures:
-        lines += [f"**{escape(failures(comparison))}**", _bullets(comparison.failures)]
+    for line, items in gaps(comparison):
+        lines += [f"**{escape(line)}**", _bullets(items)]
     for part in comparison.parts:
         lines += [f"## {escape(', '.join(part))}"]
         lines += [f"*{escape(text)}*" for text in protocol(comparison, part)]

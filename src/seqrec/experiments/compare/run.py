@@ -13,7 +13,7 @@ from seqrec.experiments.compare.config import CompareConfig
 from seqrec.experiments.compare.judge import Judged, judge_predictions, judge_row, require_same_targets, tests_of
 from seqrec.experiments.compare.plan import Job, Part, Report, plan
 from seqrec.experiments.compare.runner import Runner
-from seqrec.experiments.compare.table import Comparison, Row, Test
+from seqrec.experiments.compare.table import Comparison, Row, Test, row_name
 from seqrec.experiments.compare.write import write_report
 from seqrec.experiments.run import Run
 from seqrec.files import atomic_file
@@ -47,11 +47,8 @@ def compare(
     with atomic_file(out / "comparison.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     runner = Runner(out, jobs, device, report)
-    planned = [job for part in parts for row in part.rows for job in row.jobs]
-    if so_far:
-        runner.failures = {job.folder: "not run yet" for job in planned if not runner.finished(job)}
-    else:
-        _run(planned, runner)
+    if not so_far:
+        _run([job for part in parts for row in part.rows for job in row.jobs], runner)
     rows: list[Row] = []
     tests: list[Test] = []
     for part in parts:
@@ -67,6 +64,7 @@ def compare(
         tests=tuple(tests),
         failures=tuple(f"{name}: {why}" for name, why in runner.failures.items()),
         protocols={f"{part.label}, {part.split}": part.words for part in parts},
+        missing=_missing(parts, runner) if so_far else (),
     )
     write_report(found, out)
     return found
@@ -95,6 +93,18 @@ def _judged(part: Part, config: CompareConfig, runner: Runner, so_far: bool) -> 
             beside = max(runner.beside(job.folder) for _, job in there)
             found.append(judge_row(replace(row, seeds=tuple(seed for seed, _ in there)), runs, config.metric, beside))
     return found + [judge_predictions(part, entry, config.metric) for entry in config.predictions]
+
+
+def _missing(parts: list[Part], runner: Runner) -> tuple[str, ...]:
+    """Rows that lack runs, and how many."""
+    found = []
+    for row in (row for part in parts for row in part.rows):
+        lacks = sum(not runner.finished(job) for job in row.jobs)
+        if lacks:
+            found.append(
+                f"{row.data}, {row.split}: {row_name(row.label, row.varied)} ({lacks} of {len(row.jobs)} runs)"
+            )
+    return tuple(found)
 
 
 def _validation(row: Row, metric: str) -> float:

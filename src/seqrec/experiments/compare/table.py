@@ -9,6 +9,11 @@ from typing import Any, Self
 from seqrec.evaluation.significance import Verdict
 
 
+def row_name(label: str, varied: Mapping[str, Any]) -> str:
+    """How a row is called: `SASRec, max_length 32`."""
+    return ", ".join([label, *(f"{key.rpartition('.')[2]} {value}" for key, value in varied.items())])
+
+
 @dataclass(frozen=True)
 class Spread:
     """Mean and standard deviation (n - 1; 0 for one run) over seeds."""
@@ -57,7 +62,7 @@ class Row:
     @property
     def name(self) -> str:
         """Label and what varies: `SASRec, max_length 32`."""
-        return ", ".join([self.label, *(f"{key.rpartition('.')[2]} {value}" for key, value in self.varied.items())])
+        return row_name(self.label, self.varied)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Comparison:
 
     Attributes:
         rows: by data set and split, best validation first.
-        failures: what could not be run, and why.
+        failures: what could not be run, and why. missing: rows that lack runs which were not made yet.
         protocols: how the numbers of each (data, split) are measured, in words.
     """
 
@@ -107,6 +112,7 @@ class Comparison:
     tests: tuple[Test, ...]
     failures: tuple[str, ...]
     protocols: Mapping[str, str]
+    missing: tuple[str, ...] = ()
 
     @property
     def device(self) -> str:
@@ -141,4 +147,12 @@ class Comparison:
             for row in values["rows"]
         )
         tests = tuple(Test(**test) for test in values["tests"])
-        return cls(**{**values, "rows": rows, "tests": tests, "failures": tuple(values["failures"])})
+        return cls(
+            **{
+                **values,
+                "rows": rows,
+                "tests": tests,
+                "failures": tuple(values["failures"]),
+                "missing": tuple(values["missing"]),
+            }
+        )

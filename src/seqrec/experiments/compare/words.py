@@ -67,17 +67,18 @@ def varied(comparison: Comparison, part: Part) -> list[str]:
     return [_along(comparison.metric, axis, line) for axis in axes(comparison, part) for line in axis.lines]
 
 
-def failures(comparison: Comparison) -> str:
-    """How much is missing; empty where nothing is."""
-    if not comparison.failures:
-        return ""
-    return (
-        f"{_counted(len(comparison.failures), 'part')} of this comparison failed and {_is(comparison)} missing below."
-    )
-
-
-def _is(comparison: Comparison) -> str:
-    return "is" if len(comparison.failures) == 1 else "are"
+def gaps(comparison: Comparison) -> list[tuple[str, tuple[str, ...]]]:
+    """What is not in the tables: a line that says so and its items, for failures and for runs not made yet."""
+    failed, missing = len(comparison.failures), len(comparison.missing)
+    found = []
+    if failed:
+        is_are = "is" if failed == 1 else "are"
+        line = f"{_counted(failed, 'part')} of this comparison failed and {is_are} missing below."
+        found.append((line, comparison.failures))
+    if missing:
+        wait = "waits" if missing == 1 else "wait"
+        found.append((f"So far: {_counted(missing, 'row')} {wait} for runs that are not made yet.", comparison.missing))
+    return found
 
 
 def _counted(many: int, what: str) -> str:
