@@ -53,7 +53,7 @@ GOAL = "0.67 to 1.5"
 def run(case: Case, source: str) -> None:
     """The run itself, in a process of its own."""
     import seqrec
-    from seqrec.experiments.rehearsal.memory import peak_memory
+    from seqrec.experiments.environment import process_peak_mib
 
     with tempfile.TemporaryDirectory() as folder:
         made = seqrec.train(
@@ -63,7 +63,7 @@ def run(case: Case, source: str) -> None:
         found = {
             "epochs": len(epochs),
             "epoch": sum(epoch["speed"]["seconds"] for epoch in epochs) / max(len(epochs), 1),
-            "memory": peak_memory(),
+            "memory": process_peak_mib(),
             "disk": sum(file.stat().st_size for file in made.path.rglob("*") if file.is_file()) / 2**20,
         }
     print("FOUND " + json.dumps(found))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from record import Row, record
 
-from seqrec.evaluation.significance import holm, interval, paired_test, user_means
+from seqrec.evaluation.significance import holm, interval, paired_test, per_person
 
 #: A small study, and the people of MovieLens-100K and MovieLens-1M.
 PEOPLE = (100, 943, 6040)
@@ -97,7 +97,7 @@ def several_cases(users: int, repeats: int, cases: int = 5) -> list[Row]:
     false = np.empty((repeats, 2), dtype=bool)
     for seed in range(repeats):
         a_M, b_M = (ndcg_pairs(rng, users)[0][users_M] * rng.integers(0, 2, users * cases) for _ in range(2))
-        ways = (a_M, b_M), (user_means(a_M, users_M), user_means(b_M, users_M))
+        ways = (a_M, b_M), (per_person(a_M, users_M), per_person(b_M, users_M))
         false[seed] = [paired_test(*way, samples=SAMPLES, seed=seed).p_permutation <= ALPHA for way in ways]
     name = f"{users} people, {cases} cases each: equal models called different"
     return [

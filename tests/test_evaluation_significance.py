@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqrec.errors import ConfigError, DataError
-from seqrec.evaluation.significance import PairedTest, holm, interval, paired_test, user_means, verdict
+from seqrec.evaluation.significance import PairedTest, holm, interval, paired_test, per_person, verdict
 
 Floats = npt.NDArray[np.float64]
 #: Few distinct values and many: the two ways of resampling.
@@ -267,20 +267,22 @@ def test_holm_bounds_the_chance_of_one_false_call(shared: float) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1)), min_size=1, max_size=30))
-def test_user_means_give_each_person_one_voice(cases: list[tuple[int, float]]) -> None:
+def test_what_people_add_to_the_mean(cases: list[tuple[int, float]]) -> None:
     users, values = zip(*cases, strict=True)
-    expected = [np.mean([value for user, value in cases if user == wanted]).item() for wanted in sorted(set(users))]
-    assert user_means(values, users).tolist() == pytest.approx(expected)
+    sums = [sum(value for user, value in cases if user == wanted) for wanted in sorted(set(users))]
+    expected = [total * len(set(users)) / len(cases) for total in sums]
+    assert per_person(values, users).tolist() == pytest.approx(expected)
+    assert per_person(values, users).mean() == pytest.approx(np.mean(values))
 
 
 def test_cases_of_one_person_are_not_as_good_as_people() -> None:
-    """Equal models that suit different people, five cases each: only means per person keep the error at 5%."""
+    """Equal models that suit different people, five cases each: only what each person adds keeps the error at 5%."""
     rng = np.random.default_rng(23)
     users_M = np.repeat(np.arange(60), 5)
     wrong = np.empty((400, 2))
     for seed in range(len(wrong)):
         difference_M = (rng.normal(size=60)[users_M] + rng.normal(size=300)).round(3)
-        for way, values in enumerate((difference_M, user_means(difference_M, users_M))):
+        for way, values in enumerate((difference_M, per_person(difference_M, users_M))):
             wrong[seed, way] = paired_test(values, np.zeros(len(values)), samples=199).p_permutation <= 0.05
     by_case, by_person = wrong.mean(0)
     assert by_case > 0.15
@@ -320,9 +322,9 @@ def test_verdict_takes_another_alpha() -> None:
         (lambda: holm([0.1, math.nan]), "between 0 and 1"),
         (lambda: holm([1.1]), "between 0 and 1"),
         (lambda: holm([[0.1]]), "between 0 and 1"),
-        (lambda: user_means([0.1, 0.2], [1]), "one user for each value"),
-        (lambda: user_means([math.nan], [1]), "not finite"),
-        (lambda: user_means([], []), "at least one value"),
+        (lambda: per_person([0.1, 0.2], [1]), "one user for each value"),
+        (lambda: per_person([math.nan], [1]), "not finite"),
+        (lambda: per_person([], []), "at least one value"),
         (lambda: verdict(no_difference(), math.nan), "such as holm gives"),
     ],
 )

@@ -107,7 +107,7 @@ def test_the_tests_are_those_of_the_runs_own_values(done: tuple[Comparison, Path
 
 def test_what_varies_is_tested_end_against_end(done: tuple[Comparison, Path]) -> None:
     (test,) = [test for test in done[0].tests if test.why == "model.window"]
-    assert (test.first, test.second, test.family) == ("markov, window 1", "markov, window 5", 1)
+    assert (test.first, test.second, test.family) == ("markov, window 5", "markov, window 1", 1)
     assert [test.family for test in done[0].tests if test.why == "reference"] == [4] * 4
 
 
@@ -161,6 +161,25 @@ def test_killed_half_way_and_resumed_gives_the_same_table(
     assert facts(found) == facts(done[0])
 
 
+def test_ctrl_c_lets_every_run_save(log: Path, tmp_path: Path) -> None:
+    """A terminal sends it to everything that was started from it."""
+    config = small(log, models=["sasrec"], settings={**SMALL, "training.epochs": 100_000}, ensembles=[])
+    file, out = tmp_path / "long.yaml", tmp_path / "out"
+    file.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "seqrec", "compare", str(file), "--out", str(out), "--device", "cpu"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    run = out / "runs" / "log-leave_one_out-sasrec-1"
+    while not (run / "history.jsonl").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130
+    assert "goes on from it" in said
+    assert (run / "last.safetensors").exists()
+    assert "saved. Resume" in (out / "logs" / "log-leave_one_out-sasrec-1.txt").read_text()
+
+
 CRASHES = """
 from seqrec.models.popularity import Popularity
 class Crashes(Popularity):
@@ -182,15 +201,45 @@ def test_a_run_that_dies_is_named_and_the_others_go_on(log: Path, tmp_path: Path
     )
     found = compare(CompareConfig.parse(config), tmp_path / "out", device="cpu")
     assert {row.name for row in found.rows} == {"popularity", "markov"}
-    (failure,) = found.failures
-    assert "Crashes" in failure
-    assert "killed by signal 9" in failure
+    died, fused = found.failures
+    assert "Crashes-1: it was killed by signal 9" in died
+    assert "markov_+_Crashes-1: its member" in fused
 
 
 def test_runs_of_other_settings_are_not_mixed_in(done: tuple[Comparison, Path], log: Path) -> None:
     other = small(log, settings={**SMALL, "training.epochs": 2})
     with pytest.raises(ConfigError, match="other settings"):
         compare(CompareConfig.parse(other), done[1], device="cpu")
+
+
+def test_an_ensemble_of_other_runs_is_not_taken(done: tuple[Comparison, Path], log: Path) -> None:
+    other = small(log, ensembles=[{"members": ["popularity", "a SASRec"], "fusion": "reciprocal_rank"}])
+    with pytest.raises(ConfigError, match="other settings"):
+        compare(other, done[1], device="cpu", so_far=True)
+
+
+def test_an_out_that_is_a_file(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file"):
+        compare(small(log), tmp_path / "out", device="cpu")
+
+
+def test_several_cases_of_a_person(log: Path, tmp_path: Path) -> None:
+    """The interval is around the number in the table, also where people have different numbers of cases."""
+    config = small(log, models=["popularity", "markov"], ensembles=[], settings={})
+    config["data"][0]["settings"] |= {"split": "temporal", "targets": "all"}
+    found = compare(config, tmp_path, jobs=2, device="cpu")
+    means = {row.name: row.test["ndcg@10"].mean for row in found.rows}
+    (test,) = found.tests
+    assert test.difference == pytest.approx(means[test.first] - means[test.second])
+    assert all(row.low < means[row.name] < row.high for row in found.rows)
+    assert test.users < len(values_of_cases(tmp_path))
+
+
+def values_of_cases(out: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(next(out.glob("runs/*markov*/per_user.test.parquet")))["user"].to_pylist()
 
 
 def test_different_targets_are_refused(done: tuple[Comparison, Path], log: Path, tmp_path: Path) -> None:
@@ -222,16 +271,23 @@ def test_interrupted_from_python(log: Path, tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"models": []}, "models"),
-        ({"models": ["sasrc"], "ensembles": []}, "sasrec"),
+        ({"models": ["sasrc"]}, "sasrec"),
         ({"modles": ["sasrec"]}, "Did you mean models"),
         ({"models": ["markov", "markov"]}, "'markov' is there twice"),
-        ({"models": [{"model": "markov", "settings": {"model.windw": 2}}], "ensembles": []}, "markov: .*model.window"),
+        ({"models": [{"model": "markov", "settings": {"model.windw": 2}}]}, "markov: .*model.window"),
         ({"ensembles": [{"members": ["markov", "popularty"]}]}, "Did you mean 'popularity'"),
         ({"ensembles": [{"members": ["markov"]}]}, "ensembles"),
         ({"ensembles": [{"members": ["markov", "a SASRec"]}]}, "do not vary in the same settings"),
         ({"reference": "bert"}, "reference"),
         ({"metric": "ndgc@10"}, "name@k"),
         ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "a seed is there twice"),
+        ({"models": ["popularity", {"model": "markov", "label": "A b"}, {"model": "markov", "label": "a_b"}]}, "share"),
+        ({"data": [{"source": "LOG"}, {"source": "LOG"}]}, "share"),
+        ({"vary": {"seed": [1, 2]}}, "seed is not a setting"),
+        ({"vary": {"model.max_length": []}}, "vary.model.max_length"),
+        ({"metric": "ndcg@7"}, "cut-off"),
+        ({"predictions": [{"label": "theirs", "file": "no.parquet"}]}, "no.parquet"),
         ({"data": ["no-such-log.csv"]}, "no-such-log"),
         ({"splits": ["leave_one_out", "temporal"], "predictions": [{"label": "x", "file": "y"}]}, "one at a time"),
     ],
@@ -240,8 +296,12 @@ def test_interrupted_from_python(log: Path, tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_before_anything_runs(
     changes: dict[str, Any], words: str, log: Path, tmp_path: Path
 ) -> None:
+    config = small(log, **{"ensembles": [], **changes})
+    for entry in config["data"]:
+        if isinstance(entry, dict):
+            entry.update({"source": str(log), "settings": {**COLUMNS, "k_core": 0}} if entry["source"] == "LOG" else {})
     with pytest.raises(SeqrecError, match=words):
-        compare(CompareConfig.parse(small(log, **changes)), tmp_path / "out", device="cpu")
+        compare(config, tmp_path / "out", device="cpu")
     assert not (tmp_path / "out").exists()
 
 

@@ -185,9 +185,21 @@ def test_one_row_and_no_tests() -> None:
 @pytest.mark.parametrize(
     ("step", "p", "claim"),
     [
-        (0.004, 0.01, "SASRec gets better with max_length: shown; that it gets worse is not (NDCG@10 .1000 at 32, "),
-        (-0.004, 0.01, "SASRec gets worse with max_length: shown (NDCG@10 .1000 at 32, .0920 at 128, Recall@10 "),
-        (0.0001, 0.6, "SASRec gets better or worse with max_length: neither is shown here (NDCG@10 .1000 at 32, "),
+        (
+            0.004,
+            0.01,
+            "SASRec is better with max_length 128 than with 32: shown; that it is worse is not (NDCG@10 .1000",
+        ),
+        (
+            -0.004,
+            0.01,
+            "SASRec is worse with max_length 128 than with 32: shown; that it is better is not (NDCG@10 .1000",
+        ),
+        (
+            0.0001,
+            0.6,
+            "SASRec is better or worse with max_length 128 than with 32: neither is shown here (NDCG@10 .1000",
+        ),
     ],
 )
 def test_what_length_does(step: float, p: float, claim: str) -> None:
@@ -203,7 +215,9 @@ def test_what_length_does(step: float, p: float, claim: str) -> None:
 def test_settings_that_are_words_and_ends_that_were_not_tested() -> None:
     rows = [row("S", 0.1, {"loss.name": name, "m.d": 8}, seconds_per_epoch=None) for name in ("bce", "ce")]
     tests = [judged("S, name ce, d 8", "S, name bce, d 8", 0.02, 0.01, "loss.name")]
-    assert words.varied(made(rows, tests), PART)[0].startswith("S, d 8 is better with name ce than with bce: shown (")
+    assert words.varied(made(rows, tests), PART)[0].startswith(
+        "S, d 8 is better with name ce than with bce: shown; that it is worse is not ("
+    )
     assert words.varied(made(rows), PART) == [
         "S, d 8: NDCG@10 .1000 at bce, .1000 at ce, Recall@10 .1900 at bce, .1900 at ce; not tested."
     ]
@@ -294,7 +308,7 @@ def test_page_is_whole_and_alone(facts: table.Comparison) -> None:
 def test_page_has_its_figures_and_sentences() -> None:
     page = to_html(by_length(0.004, 0.01))
     assert page.count("<svg") == 3
-    assert "SASRec gets better with max_length: shown" in page
+    assert "SASRec is better with max_length 128 than with 32: shown" in page
     assert to_html(EMPTY).count("<svg") == 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
 from seqrec.experiments.estimate import Estimate, estimate
 from seqrec.experiments.rehearsal import fits, samples, steps
 from seqrec.experiments.rehearsal.measure import Rehearsed
-from seqrec.experiments.rehearsal.memory import peak_memory
 from seqrec.experiments.run import Run
 from seqrec.models.popularity import Popularity
 from seqrec.testing import ITEMS, synthetic_data
@@ -151,7 +149,7 @@ def test_fits_are_drawn_as_a_straight_line(monkeypatch: pytest.MonkeyPatch) -> N
             return self
 
     monkeypatch.setattr(fits.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(fits, "peak_memory", lambda: 100 + 2 * clock[0])
+    monkeypatch.setattr(fits, "process_peak_mib", lambda: 100 + 2 * clock[0])
     monkeypatch.setattr(fits, "build_model", lambda spec, items: Slow(Slow.Config(), items))
     _, share, seconds, memory = fits.fit_growing({}, synthetic_data())
     assert share == 0.1
@@ -178,15 +176,3 @@ def test_the_cases_that_are_tried_are_of_all_lengths(most: int, monkeypatch: pyt
     all_lengths = everybody.ends - data.sequences.starts[everybody.users]
     assert len(np.unique(cases.users)) == len(cases) == (4 * most if most == 5 else len(everybody))
     assert (lengths.min(), lengths.max()) == (all_lengths.min(), all_lengths.max())
-
-
-def test_memory_is_that_of_the_process_alone() -> None:
-    block = bytearray(200 * 2**20)
-    block[:: 2**12] = b"x" * len(block[:: 2**12])
-    code = (
-        "from seqrec.experiments.rehearsal.memory import peak_memory; import sys; sys.stdout.write(str(peak_memory()))"
-    )
-    small = subprocess.run([sys.executable, "-c", f"import os; {code}"], capture_output=True, text=True, check=True)
-    assert peak_memory() > 200
-    assert float(small.stdout) < peak_memory()
-    del block

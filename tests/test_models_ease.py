@@ -43,12 +43,17 @@ def slow_next(histories: list[list[int]], window: int, decay: float) -> Doubles:
     return np.linalg.solve(gram, follows)
 
 
-def slow_history(histories: list[list[int]], window: int, decay: float) -> Doubles:
-    """Column by column: least squares of an item on all others, which is what the closed form stands for."""
+def latest_only(histories: list[list[int]], window: int, decay: float) -> Doubles:
     X = np.zeros((len(histories), N))
     for user, history in enumerate(histories):
         for age, item in reversed(list(enumerate(reversed(history[-window:])))):
             X[user, item - 1] = decay**age
+    return X
+
+
+def slow_history(histories: list[list[int]], window: int, decay: float) -> Doubles:
+    """Column by column: least squares of an item on all others, which is what the closed form stands for."""
+    X = latest_only(histories, window, decay)
     weights = np.zeros((N, N))
     for item in range(N):
         others = [other for other in range(N) if other != item]
@@ -87,6 +92,20 @@ def test_scores_are_sums_over_the_last_items(window: int) -> None:
     np.testing.assert_allclose(model.scores(Batch.of(asked)), expected, atol=1e-6)
     some = torch.tensor([6, 1])
     assert torch.equal(model.scores(Batch.of(asked), some), model.scores(Batch.of(asked))[:, some - 1])
+
+
+@given(TRAIN, st.lists(st.lists(ITEMS, min_size=1, max_size=12), min_size=1, max_size=5), st.integers(1, 12))
+def test_a_repeat_counts_once_for_the_history(trained: list[list[int]], asked: list[list[int]], window: int) -> None:
+    for decay in (0.6, 1.0):
+        expected = latest_only(asked, window, decay) @ slow_history(trained, window, decay)
+        model = fitted(trained, target="history", window=window, decay=decay)
+        np.testing.assert_allclose(model.scores(Batch.of(asked)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_repeats_alone_change_nothing_for_the_history() -> None:
+    model = fitted([[1, 2, 3], [2, 3, 5, 4], [6, 1, 2]], target="history", decay=1.0)
+    once, often = Batch.of([[1, 3], [5]]), Batch.of([[3, 1, 1, 3, 1, 3], [5, 5]])
+    assert torch.equal(model.scores(often), model.scores(once))
 
 
 def test_the_next_item_knows_the_direction_and_the_history_does_not() -> None:

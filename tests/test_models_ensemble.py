@@ -14,7 +14,7 @@ from seqrec.data.batches import Batch
 from seqrec.errors import ConfigError, ScoreError
 from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
 from seqrec.kernels.ranking import top_items
-from seqrec.models.build import build_model
+from seqrec.models.build import build_model, is_stochastic
 from seqrec.models.ensemble import Ensemble, EnsembleConfig, fuse, reciprocal_ranks, z_scores
 from seqrec.models.popularity import Popularity
 from seqrec.models.sasrec import SASRec
@@ -193,6 +193,28 @@ def test_members_that_need_training_are_refused_by_fitting() -> None:
     for fit in (lambda model: model.fit_data(data), lambda model: model.fit(data.train)):
         with pytest.raises(ConfigError, match=r"sasrec has to be trained first.*seqrec ensemble RUN RUN"):
             fit(made("popularity", SMALL_SASREC))
+
+
+@pytest.mark.parametrize(
+    ("members", "weights", "expected"),
+    [
+        (["popularity", "markov"], None, False),
+        (["popularity", "als"], None, True),
+        (["popularity", "als"], [1.0, 0.0], False),
+        (["sasrec"], None, True),
+        ([{"name": "ensemble", "members": [{"name": "bpr"}]}, "markov"], None, True),
+        ([{"name": "ensemble"}, "markov"], None, False),
+    ],
+)
+def test_there_is_chance_in_an_ensemble_where_there_is_in_a_member(
+    members: list[Any], weights: list[float] | None, expected: bool
+) -> None:
+    specs = [{"name": member} if isinstance(member, str) else member for member in members]
+    assert is_stochastic({"name": "ensemble", "members": specs, "weights": weights}) is expected
+
+
+def test_there_is_chance_in_a_model_that_says_so() -> None:
+    assert [is_stochastic({"name": name}) for name in ("markov", "als", "xlstm")] == [False, True, True]
 
 
 @pytest.mark.parametrize("fusion", ["zscore", "reciprocal_rank"])

@@ -34,15 +34,17 @@ from seqrec.training.config import TrainingConfig
 from seqrec.training.trainer import Trainer, TrainingInterrupted
 
 
-def trainer(folder: Path, data: PreparedData | None = None, loss: Any = None, **settings: Any) -> Trainer:
-    """A trainer of a small SASRec, seeded, on synthetic data."""
+def trainer(
+    folder: Path, data: PreparedData | None = None, loss: Any = None, model: str = "sasrec", **settings: Any
+) -> Trainer:
+    """A trainer of a small model, seeded, on synthetic data."""
     torch.manual_seed(0)
     folder.mkdir(exist_ok=True)
-    model = build_model({"name": "sasrec", "embedding_dim": 16, "max_length": 8}, ITEMS)
-    assert isinstance(model, SequenceModel)
+    made = build_model({"name": model, "embedding_dim": 16, "max_length": 8}, ITEMS)
+    assert isinstance(made, SequenceModel)
     config = TrainingConfig(**{"batch_size": 16, "patience": 50, "epochs": 2, **settings})
     evaluator = Evaluator(data or synthetic_data(), EvaluationConfig())
-    return Trainer(model, loss or SoftmaxLoss(SoftmaxConfig()), evaluator, config, RunFolder(folder), seed=1)
+    return Trainer(made, loss or SoftmaxLoss(SoftmaxConfig()), evaluator, config, RunFolder(folder), seed=1)
 
 
 def trained(folder: Path, **settings: Any) -> dict[str, Tensor]:
@@ -335,6 +337,15 @@ def test_item_dropout_hides_inputs_and_no_targets(share: float, tmp_path: Path) 
     hidden = torch.cat([(items == 0)[valid] for items, _, valid in loss.seen]).float().mean().item()
     assert hidden == pytest.approx(share, abs=0.05 if share else 0)
     assert all((targets != 0)[valid].all() for _, targets, valid in loss.seen)
+
+
+def test_item_dropout_leaves_the_mask_where_it_asks(tmp_path: Path) -> None:
+    loss = Recording()
+    trainer(tmp_path / "run", loss=loss, model="bert4rec", item_dropout=0.6, epochs=4).train()
+    for items, targets, _ in loss.seen:
+        assert torch.equal(items == ITEMS + 1, targets != 0)
+    shown = torch.cat([items[valid & (targets == 0)] for items, targets, valid in loss.seen])
+    assert (shown == 0).float().mean().item() == pytest.approx(0.6, abs=0.05)
 
 
 def test_windows_are_random_or_the_end_of_the_history(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """How sure a mean over people is, and whether a difference between two models is more than luck.
 
-People are what is drawn at random, so people are what is resampled: first one value per person (`user_means`), then
+People are what is drawn at random, so people are what is resampled: first one value per person (`per_person`), then
 everything else. Two models are compared on the same people, by their difference on each of them.
 
 - Interval: percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
@@ -131,8 +131,12 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     return adjusted_P
 
 
-def user_means(values_M: npt.ArrayLike, users_M: npt.ArrayLike) -> Floats:
-    """(U,) mean per person, by ascending user number: several cases of one person count as one person.
+def per_person(values_M: npt.ArrayLike, users_M: npt.ArrayLike) -> Floats:
+    """(U,) what each person adds to the mean over all cases, by ascending user number.
+
+    With one case each these are the values. With several, a person's values are summed and divided by how many cases
+    people have on average: the mean over people is the mean over cases, as tables show it, and a person is still one
+    draw, however many cases they have (Davison and Hinkley, 1997, section 2.4: resampling clusters).
 
     Raises:
         DataError: no values, one that is not finite, or not as many users as values.
@@ -140,8 +144,8 @@ def user_means(values_M: npt.ArrayLike, users_M: npt.ArrayLike) -> Floats:
     values_M, users_M = _checked(values_M, "values"), np.asarray(users_M)
     if users_M.shape != values_M.shape:
         raise DataError(f"{len(values_M)} values and users of shape {users_M.shape}: give one user for each value.")
-    _, user_M, count_U = np.unique(users_M, return_inverse=True, return_counts=True)
-    return np.bincount(user_M, weights=values_M) / count_U
+    names, user_M = np.unique(users_M, return_inverse=True)
+    return np.bincount(user_M, weights=values_M) * len(names) / len(values_M)
 
 
 def verdict(test: PairedTest, adjusted_p: float, alpha: float = 0.05) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import torch
 
 from seqrec.errors import ConfigError
 from seqrec.version import VERSION
+
+#: What Linux tells a process about itself.
+STATUS = Path("/proc/self/status")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -48,9 +52,21 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Most memory in use so far: allocated on the GPU, or resident in this process on a CPU; 0 where nobody counts."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+    """Most memory in use so far: allocated on the GPU, or by this process on a CPU."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else process_peak_mib()
+
+
+def process_peak_mib() -> float:
+    """Most memory that this process itself has held, in MiB; 0 where nobody counts."""
+    try:
+        with STATUS.open(encoding="utf-8", errors="replace") as lines:
+            return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return _resource_peak_mib()
+
+
+def _resource_peak_mib() -> float:
+    """The same by another count, which on Linux starts at the size of the process that started this one."""
     try:
         import resource
     except ImportError:  # Windows does not count it

@@ -58,7 +58,9 @@ def _fit(config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tr
     if isinstance(scorer, SequenceModel):
         tensorboard = tensorboard_if_installed(folder.tensorboard)
         trackers = [*trackers, tensorboard] if tensorboard else trackers
-    facts = _train(scorer, config, evaluator, folder, trackers) | {"peak_memory_mib": peak_memory_mib(where)}
+    training = _train(scorer, config, evaluator, folder, trackers)
+    trained_on = where if isinstance(scorer, SequenceModel) else torch.device("cpu")  # fitting is work of the CPU
+    facts = training | {"peak_memory_mib": peak_memory_mib(trained_on)}
     results = judge(scorer, evaluator, folder, facts)
     folder.last.unlink(missing_ok=True)
     metrics = {name: results["test"]["metrics"][name] for name in (config.training.metric, "recall@10", "ndcg@10")}

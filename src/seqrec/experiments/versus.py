@@ -14,7 +14,7 @@ from seqrec.data.prepared import PreparedData
 from seqrec.errors import ConfigError, DataError
 from seqrec.evaluation.evaluation import BREAKDOWN_AT, Evaluation
 from seqrec.evaluation.predictions import Predictions
-from seqrec.evaluation.significance import PairedTest, paired_test, user_means, verdict
+from seqrec.evaluation.significance import PairedTest, paired_test, per_person, verdict
 from seqrec.experiments import door
 from seqrec.experiments.run import Run
 
@@ -125,7 +125,7 @@ def versus(
         judged = door.evaluate(scorer, subject.data, part, device, subject.protocol | dict(settings or {}))
     common = set(found.ks) & set(judged.ks)  # the smallest cut-off is in every evaluation by these settings
     metric = f"ndcg@{max([k for k in common if k <= BREAKDOWN_AT], default=min(common))}"
-    values, others = (user_means(x.per_case(metric), x.users) for x in (found, judged))
+    values, others = (per_person(x.per_case(metric), x.users) for x in (found, judged))
     test = paired_test(values, others)
     words = verdict(test, test.p_permutation)
     return Versus(other, metric, float(values.mean()), float(others.mean()), test, words)

@@ -26,3 +26,18 @@ def build_model(spec: Mapping[str, Any], num_items: int) -> Scorer:
     """An untrained model for a catalogue of `num_items`; weights are drawn from torch's global generator."""
     model, config = parse_model(spec)
     return model(config, num_items)  # type: ignore[call-arg]
+
+
+def is_stochastic(spec: Mapping[str, Any]) -> bool:
+    """Whether another seed gives another model; for an ensemble, whether it does for a member that counts.
+
+    Raises:
+        ConfigError: see `parse_model`.
+    """
+    from seqrec.models.ensemble import EnsembleConfig  # which builds its members by this module
+
+    model, config = parse_model(spec)
+    if not isinstance(config, EnsembleConfig):
+        return model.stochastic
+    weights = config.weights or (1.0,) * len(config.members)
+    return any(weight and is_stochastic(member) for weight, member in zip(weights, config.members, strict=True))

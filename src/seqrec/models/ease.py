@@ -7,7 +7,8 @@ closed form. With x_t the history before event t of a user, i_t the item of that
     target = history:  W = argmin sum_users |x - x W|^2 + regularisation |W|^2, diag W = 0     (Steck's own)
 
 `next` asks what follows, so W knows that a sequel is watched after its prequel; it needs no constraint on the
-diagonal, because an item does not stand in the history before it. `history` asks which items go together.
+diagonal, because an item does not stand in the history before it. `history` asks which items go together: a history
+is a set there, and of an item that occurs several times the latest occurrence counts.
 
 Fitting works on two N x N matrices of float32 in place and takes N^3 steps: a catalogue of ten thousand items takes
 a minute. Shapes: N items, B rows, L positions, E pairs of events.
@@ -82,6 +83,8 @@ class EASE(Scorer):
         positions_BL = batch.lengths[:, None] - 1 - ages_L
         items_BL = batch.items.gather(1, positions_BL.clamp(min=0))
         weights_BL = self.config.decay ** ages_L.float() * (positions_BL >= 0)
+        if self.config.target == "history":
+            weights_BL = weights_BL * latest(items_BL, self.num_items)
         # An item's row at a time: work in proportion to the events, and a row of scores that is the same in any batch.
         scores_BN = embedding_bag(
             (items_BL - 1).clamp(min=0), self.weight_NN, mode="sum", per_sample_weights=weights_BL.float()
@@ -149,6 +152,14 @@ def history_weights(train: Sequences, config: EASEConfig) -> Floats:
     P /= -diagonal
     np.fill_diagonal(P, 0)
     return P
+
+
+def latest(items_BL: Tensor, num_items: int) -> Tensor:
+    """(B, L) bool: where an item stands for the first time in a row of items, newest first."""
+    ages_BL = torch.arange(items_BL.shape[1], device=items_BL.device).expand_as(items_BL)
+    youngest_BN = ages_BL.new_full((len(items_BL), num_items + 1), items_BL.shape[1])
+    youngest_BN.scatter_reduce_(1, items_BL, ages_BL, "amin")
+    return youngest_BN.gather(1, items_BL) == ages_BL
 
 
 def pairs(train: Sequences, lag: int) -> Iterator[tuple[Ints, Ints, Ints]]:

@@ -1,8 +1,10 @@
 """User-based nearest neighbours: what people with a similar history met.
 
-score(j | history) = sum_v s(history, v) [j in v], over the k users v of the training part whose histories are most
+score(j | history) = sum_v s(history, v) w(v, j), over the k users v of the training part whose histories are most
 like the one shown: Resnick et al., "GroupLens", CSCW 1994; with recency, Ludewig & Jannach, "Evaluation of
-session-based recommendation algorithms", UMUAI 2018. Neighbours are looked up when scores are asked for, so it works
+session-based recommendation algorithms", UMUAI 2018. Where v never met j, w(v, j) is 0. Where v did, it is 1; for the
+similarity `sequence` it is decay^(events after it in v's history), as in the vectors that are compared, and of an item
+that occurs several times the latest occurrence counts. Neighbours are looked up when scores are asked for, so it works
 for anybody. Who is in the training part is no neighbour of their own, if the batch says who they are.
 
 Shapes: B rows, A rows of a block, L positions, N items, U users of the training part, E events, D width of a vector.
@@ -77,7 +79,7 @@ class UserKNN(Scorer):
         return self
 
     def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        shown = _last(batch, self.config.window)
+        shown = batch if self.config.window is None else batch.tail(self.config.window)
         history_BN = scipy_sparse().csr_matrix(history_matrix(shown, self.num_items, self.fading).cpu().numpy())
         asked = Rows(history_BN, history_BN @ self._factors_ND)
         users = np.full(len(batch), -1) if batch.users is None else batch.users.cpu().numpy()
@@ -117,13 +119,3 @@ class UserKNN(Scorer):
         offsets = np.concatenate([[0], np.cumsum(counts)])
         weights = scipy_sparse().csr_matrix((values, others, offsets), shape=similarity_AU.shape)
         return (weights @ self._matrix).toarray()
-
-
-def _last(batch: Batch, window: int | None) -> Batch:
-    """The last `window` events of each row."""
-    if window is None:
-        return batch
-    kept_B = batch.lengths.clamp(max=window)
-    index_BL = (batch.lengths - kept_B)[:, None] + torch.arange(int(kept_B.max()), device=batch.items.device)
-    items_BL = batch.items.gather(1, index_BL.clamp(max=batch.items.shape[1] - 1))
-    return Batch(items_BL, kept_B, batch.users)

@@ -150,6 +150,7 @@ class Trainer:
         inputs, targets_BL = self.model.training_batch(batch)
         if self.config.item_dropout:
             hidden = torch.rand(inputs.items.shape, device=self.device) < self.config.item_dropout
+            hidden &= inputs.items <= self.model.num_items  # a MASK is a question, not an event
             inputs = inputs.with_items(inputs.items.masked_fill(hidden, PAD))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
             loss = self.loss(self.model.encode(inputs), targets_BL, self.model.item_vectors(), inputs)

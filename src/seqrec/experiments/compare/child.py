@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -28,9 +28,11 @@ def main() -> None:
     sys.path.append(os.getcwd())  # so that my_module:MyModel is found beside the user
     threading.Thread(target=_follow, args=(job["parent"],), daemon=True).start()
     lock = path.with_suffix(".lock").open("w")  # until this process ends
-    fcntl.flock(lock, fcntl.LOCK_EX)  # where a killed comparison was taken up at once, its run may still be stopping
+    _wait_for(lock)
     try:
         out = Path(job["out"])
+        if (out / "results.json").exists():
+            return  # somebody else has made it meanwhile
         if job["device"].startswith("cuda"):
             torch.cuda.set_device(job["device"])  # or every run would also take memory on the first GPU
         if job["config"] is None:
@@ -41,6 +43,15 @@ def main() -> None:
     except SeqrecError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def _wait_for(lock: IO[str]) -> None:
+    """Where a killed comparison is taken up at once, its run may still be stopping."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def _follow(parent: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from seqrec.config import Config
 from seqrec.errors import ConfigError, nearest
@@ -22,11 +22,25 @@ def _named(field: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {field: value} if isinstance(value, str) else value)
 
 
+def _free(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that name neither the model nor the seed, which the comparison itself decides."""
+    for key in ("seed", "model.name", "model", "data"):
+        if key in settings:
+            raise ValueError(f"{key} is not a setting of a model here: use `seeds`, `models` and `data`")
+    return settings
+
+
+#: How tables call something; it is part of a file's name too.
+Label = Annotated[str, Field(min_length=1, max_length=100)]
+Settings = Annotated[dict[str, Any], AfterValidator(_free)]
+Vary = Annotated[dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]], AfterValidator(_free)]
+
+
 class DataEntry(Config):
     """A data set."""
 
     source: str = Field(description="a data set's name, a table, or a prepared folder")
-    label: str | None = Field(None, description="how tables call it; the source's name by itself")
+    label: Label | None = Field(None, description="how tables call it; the source's name by itself")
     settings: dict[str, Any] = Field({}, description="of the data, without `data.`: `{k_core: 10}`")
 
 
@@ -34,10 +48,10 @@ class ModelEntry(Config):
     """A model with settings."""
 
     model: str = Field(description="a registered name, or my_package.my_module:MyModel")
-    label: str | None = Field(None, description="how tables call it; the model's name by itself")
+    label: Label | None = Field(None, description="how tables call it; the model's name by itself")
     preset: str | None = Field(None, description="a variant of the shipped settings")
-    settings: dict[str, Any] = Field({}, description="dotted settings: `{model.embedding_dim: 64}`")
-    vary: dict[str, tuple[Any, ...]] | None = Field(None, description="in place of the comparison's own `vary`")
+    settings: Settings = Field({}, description="dotted settings: `{model.embedding_dim: 64}`")
+    vary: Vary | None = Field(None, description="in place of the comparison's own `vary`")
 
     @property
     def name(self) -> str:
@@ -48,7 +62,7 @@ class ModelEntry(Config):
 class EnsembleEntry(Config):
     """Models of this comparison whose lists are fused; weights are fitted on validation, seed by seed."""
 
-    label: str | None = None
+    label: Label | None = None
     members: tuple[str, ...] = Field(min_length=2, description="labels of models of this comparison")
     fusion: Literal["zscore", "reciprocal_rank"] = "zscore"
 
@@ -61,7 +75,7 @@ class EnsembleEntry(Config):
 class PredictionsEntry(Config):
     """Lists or scores that another toolkit made, for the one data set of the comparison."""
 
-    label: str
+    label: Label
     file: str
 
 
@@ -72,17 +86,25 @@ class CompareConfig(Config):
     data: tuple[Annotated[DataEntry, _named("source")], ...] = Field(min_length=1)
     splits: tuple[str, ...] = Field((), description="each data set's own settings where none is named")
     models: tuple[Annotated[ModelEntry, _named("model")], ...] = Field(min_length=1)
-    settings: dict[str, Any] = Field({}, description="dotted settings of all models that are trained by gradient")
-    vary: dict[str, tuple[Any, ...]] = Field({}, description="`{model.max_length: [32, 64, 128]}`: one row for each")
+    settings: Settings = Field({}, description="dotted settings of all models that are trained by gradient")
+    vary: Vary = Field({}, description="`{model.max_length: [32, 64, 128]}`: one row for each")
     ensembles: tuple[EnsembleEntry, ...] = ()
     predictions: tuple[PredictionsEntry, ...] = ()
     seeds: tuple[int, ...] = Field(SEEDS, min_length=1)
     metric: str = Field("ndcg@10", description="what is tested")
     reference: str | None = Field(
-        None, description="label that the others are tested against; by itself the best on validation"
+        None,
+        description="label that the others are tested against; by itself the single model that is best on validation",
     )
     tests: Literal["reference", "all"] = Field("reference", description="which pairs are tested")
     alpha: float = Field(0.05, gt=0, lt=1, description="family-wise error rate of the tests of one table")
+
+    @field_validator("seeds")
+    @classmethod
+    def _different_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is there twice")
+        return seeds
 
     @field_validator("metric")
     @classmethod

@@ -1,7 +1,7 @@
 """From finished runs to the facts of a comparison: means over seeds, intervals over users, paired tests.
 
-A user's value is the mean over their cases and over seeds, so a test asks about people, not about seeds: the
-standard deviation over seeds stands beside it.
+A person's value is what they add to the mean over cases, averaged over seeds, so a test asks about people, not about
+seeds: the standard deviation over seeds stands beside it.
 
 Shapes: M cases, U users, S seeds.
 """
@@ -19,18 +19,18 @@ import numpy as np
 import numpy.typing as npt
 
 from seqrec.errors import DataError
-from seqrec.evaluation.evaluation import case_values
-from seqrec.evaluation.evaluator import Evaluator
-from seqrec.evaluation.predictions import Predictions
-from seqrec.evaluation.significance import holm, interval, paired_test, user_means, verdict
-from seqrec.experiments.compare.config import CompareConfig, PredictionsEntry
+from seqrec.evaluation.evaluation import Evaluation, case_values
+from seqrec.evaluation.significance import holm, interval, paired_test, per_person, verdict
+from seqrec.experiments.compare.config import CompareConfig
 from seqrec.experiments.compare.plan import Part, PlannedRow
-from seqrec.experiments.compare.table import Row, Spread, Test
+from seqrec.experiments.compare.table import Row, Spread, Test, in_order
 from seqrec.experiments.run import Run
 
 Floats = npt.NDArray[np.float64]
 #: Measure of the breakdowns by popularity and by length.
 BREAKDOWN = "ndcg@10"
+#: Resamples and permutations of a test, at least.
+SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def judge_row(planned: PlannedRow, runs: Sequence[Run], metric: str, beside: int
     """The row of finished runs of one planned row."""
     cases = [_cases(run, metric) for run in runs]
     users, targets, _ = cases[0]
-    values = np.mean([user_means(values, users) for _, _, values in cases], axis=0)
+    values = np.mean([per_person(values, users) for _, _, values in cases], axis=0)
     estimate, summaries = interval(values), [run.results["test"] for run in runs]
     row = Row(
         data=planned.data,
@@ -74,17 +74,16 @@ def judge_row(planned: PlannedRow, runs: Sequence[Run], metric: str, beside: int
     return Judged(row, users, targets, values)
 
 
-def judge_predictions(part: Part, entry: PredictionsEntry, metric: str) -> Judged:
+def judge_lists(part: Part, label: str, found: Evaluation, metric: str) -> Judged:
     """The row of lists that another toolkit made for the test part."""
     data = part.data
-    found = Evaluator(data, part.protocol).evaluate(Predictions.read(Path(entry.file), data), "test")
     users = np.array(data.user_ids(), dtype=object)[found.users]
-    values = user_means(found.per_case(metric), users)
+    values = per_person(found.per_case(metric), users)
     estimate, summary = interval(values), found.summary()
     row = Row(
         data=part.label,
         split=part.split,
-        label=entry.label,
+        label=label,
         varied={},
         seeds=(),
         test=_spreads([found.metrics]),
@@ -129,22 +128,29 @@ def tests_of(judged: Sequence[Judged], config: CompareConfig) -> list[Test]:
 
 
 def _against(judged: Sequence[Judged], config: CompareConfig) -> list[tuple[str, Judged, Judged]]:
-    """Everything against the reference: by itself the best on validation."""
-    candidates = [x for x in judged if config.reference in (None, x.row.label) and config.metric in x.row.validation]
-    if not candidates:
-        candidates = list(judged)
-    best = max(candidates, key=lambda x: x.row.validation[config.metric].mean if x.row.validation else 0.0)
+    """Everything against the reference: by itself the single model that is best on validation, since the weights of an
+    ensemble were chosen there."""
+    fused = {entry.name for entry in config.ensembles}
+    wanted = [x for x in judged if x.row.label == config.reference]
+    single = [x for x in judged if x.row.validation and x.row.label not in fused]
+    best = max(wanted or single or judged, key=lambda x: _validation(x, config.metric))
     return [("reference", best, other) for other in judged if other is not best]
 
 
+def _validation(judged: Judged, metric: str) -> float:
+    return judged.row.validation[metric].mean if judged.row.validation else -1.0
+
+
 def _ends(judged: Sequence[Judged]) -> list[tuple[str, Judged, Judged]]:
-    """For each label and varied setting: the last value against the first, all else equal."""
+    """For each label and varied setting: the last value in order against the first, all else equal."""
     pairs = []
-    for first in judged:
-        for key in first.row.varied:
-            line = [x for x in judged if x.row.label == first.row.label and _but(x.row, key) == _but(first.row, key)]
-            if line[0] is first and len(line) > 1:
-                pairs.append((key, line[-1], first))
+    for row in judged:
+        for key in row.row.varied:
+            line = [x for x in judged if x.row.label == row.row.label and _but(x.row, key) == _but(row.row, key)]
+            if line[0] is row and len(line) > 1:
+                order = in_order(x.row.varied[key] for x in line)
+                first, last = (next(x for x in line if x.row.varied[key] == order[end]) for end in (0, -1))
+                pairs.append((key, last, first))
     return pairs
 
 
@@ -164,7 +170,9 @@ def _but(row: Row, key: str) -> dict[str, Any]:
 
 
 def _family(pairs: Sequence[tuple[str, Judged, Judged]], alpha: float) -> list[Test]:
-    found = [paired_test(first.values, second.values) for _, first, second in pairs]
+    # The smallest p value that sampling can give, times the family, must be able to lie below alpha.
+    samples = max(SAMPLES, round(20 * len(pairs) / alpha))
+    found = [paired_test(first.values, second.values, samples=samples) for _, first, second in pairs]
     adjusted = holm([test.p_permutation for test in found]) if found else ()
     return [
         Test(
@@ -195,7 +203,12 @@ def _cases(run: Run, metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], F
     path = run.folder.per_user("test")
     if not path.exists():
         raise DataError(f"{run.path} kept no per-user results, which tests are made from. Install pyarrow and repeat.")
-    table = pq.read_table(path, columns=["user", "target", "rank"])
+    try:
+        table = pq.read_table(path, columns=["user", "target", "rank"])
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}). Delete {run.path}; the comparison makes the run again."
+        ) from error
     users, targets, ranks = (table.column(name).to_numpy() for name in ("user", "target", "rank"))
     return users, targets, case_values(ranks, metric, run.facts["data"]["items"])
 
@@ -219,12 +232,18 @@ def _cost(runs: Sequence[Run]) -> dict[str, Any]:
     training = [run.results["training"] for run in runs]
     epochs = [[epoch["speed"]["seconds"] for epoch in run.folder.epochs()] for run in runs]
     return {
-        "seconds": mean(facts["seconds"] for facts in training),
+        "seconds": mean(facts["seconds"] + _of_members(run, facts) for run, facts in zip(runs, training, strict=True)),
         "seconds_per_epoch": mean(median(found) for found in epochs) if all(epochs) else None,
         "epochs": mean(facts["epochs"] for facts in training) if all(epochs) else None,
         "parameters": training[0]["parameters"] or None,
         "peak_memory_mib": max(facts.get("peak_memory_mib", 0.0) for facts in training) or None,
     }
+
+
+def _of_members(run: Run, training: Mapping[str, Any]) -> float:
+    """Seconds that the members of an ensemble took, as far as they lie beside it."""
+    folders = [run.path.parent / Path(member["run"]).name for member in training.get("members", ())]
+    return sum(Run(folder).results["training"]["seconds"] for folder in folders if folder.exists())
 
 
 def _one(values: Sequence[Any]) -> Any:

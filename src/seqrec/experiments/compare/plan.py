@@ -10,9 +10,12 @@ from typing import Any
 
 from seqrec.data.load import load_data
 from seqrec.data.prepared import PreparedData
-from seqrec.errors import ConfigError
+from seqrec.errors import ConfigError, DataError
+from seqrec.evaluation.evaluation import Evaluation
 from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
-from seqrec.experiments.compare.config import CompareConfig, DataEntry, EnsembleEntry, ModelEntry
+from seqrec.evaluation.predictions import Predictions
+from seqrec.experiments.compare.config import CompareConfig, DataEntry, EnsembleEntry, ModelEntry, PredictionsEntry
+from seqrec.experiments.compare.table import row_name
 from seqrec.experiments.config import RunConfig, presets
 from seqrec.experiments.door import prepare_run, source_name
 from seqrec.models.base import SequenceModel
@@ -53,13 +56,14 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Part:
-    """One data set under one split, and its rows."""
+    """One data set under one split, its rows, and the lists that others made, by label."""
 
     label: str
     split: str
     data: PreparedData
     rows: tuple[PlannedRow, ...]
     protocol: EvaluationConfig
+    lists: tuple[tuple[str, Evaluation], ...]
 
     @property
     def words(self) -> str:
@@ -80,7 +84,21 @@ def plan(config: CompareConfig, report: Report = lambda line: None) -> list[Part
             asked = entry.settings | ({"split": split} if split else {})
             data = load_data(entry.source, report=report, **asked)
             parts.append(_part(config, entry, data))
+    _require_different(parts)
     return parts
+
+
+def _require_different(parts: list[Part]) -> None:
+    """No two rows share a name or a folder, on no file system."""
+    names: dict[str, str] = {}
+    for row in (row for part in parts for row in part.rows):
+        name = f"{row.data}, {row.split}: {row_name(row.label, row.varied)}"
+        for key in (name, *(job.folder.casefold() for job in row.jobs)):
+            if key in names:
+                raise ConfigError(
+                    f"{names[key]} and {name} would share a name or a folder. Give one of them a `label`."
+                )
+        names |= dict.fromkeys((name, *(job.folder.casefold() for job in row.jobs)), name)
 
 
 def _part(config: CompareConfig, entry: DataEntry, data: PreparedData) -> Part:
@@ -90,7 +108,23 @@ def _part(config: CompareConfig, entry: DataEntry, data: PreparedData) -> Part:
     protocols = {job.config.evaluation for row in rows for job in row.jobs if job.config}
     if len(protocols) > 1:
         raise ConfigError("models: `evaluation.` settings differ between models; one table has one protocol.")
-    return Part(label, split, data, tuple(rows), protocols.pop())
+    protocol = protocols.pop()
+    if int(config.metric.partition("@")[2]) not in protocol.ks:
+        raise ConfigError(
+            f"metric: {config.metric} needs that cut-off in evaluation.ks, which are {list(protocol.ks)}."
+        )
+    lists = [(entry.label, _lists(entry, data, protocol, config.metric)) for entry in config.predictions]
+    return Part(label, split, data, tuple(rows), protocol, tuple(lists))
+
+
+def _lists(entry: PredictionsEntry, data: PreparedData, protocol: EvaluationConfig, metric: str) -> Evaluation:
+    """What the lists of a file are worth, found out before anything is trained."""
+    found = Evaluator(data, protocol).evaluate(Predictions.read(Path(entry.file), data), "test")
+    if metric not in found.metrics:
+        raise DataError(
+            f"{entry.file}: its lists are too short for {metric}. Write longer ones, or compare by another."
+        )
+    return found
 
 
 def _model_rows(
@@ -126,7 +160,7 @@ def _choices(vary: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
 def _ensemble_rows(entry: EnsembleEntry, rows: list[PlannedRow], data: PreparedData) -> Iterator[PlannedRow]:
     """One row for each choice of what varies; a member without chance joins every seed with its one run."""
     members = [[row for row in rows if row.label == label] for label in entry.members]
-    if len({len(found) for found in members}) > 1:
+    if len({str([row.varied for row in found]) for found in members}) > 1:
         raise ConfigError(f"ensembles, {entry.name}: its members do not vary in the same settings.")
     for together in zip(*members, strict=True):
         seeds = max((row.seeds for row in together), key=len)

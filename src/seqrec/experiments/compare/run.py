@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from seqrec.errors import ConfigError
 from seqrec.experiments.compare.config import CompareConfig
-from seqrec.experiments.compare.judge import Judged, judge_predictions, judge_row, require_same_targets, tests_of
+from seqrec.experiments.compare.judge import Judged, judge_lists, judge_row, require_same_targets, tests_of
 from seqrec.experiments.compare.plan import Job, Part, Report, plan
 from seqrec.experiments.compare.runner import Runner
 from seqrec.experiments.compare.table import Comparison, Row, Test, row_name
@@ -43,7 +44,8 @@ def compare(
     """
     config, out = _config(comparison), Path(out)
     parts = plan(config, report)
-    out.mkdir(parents=True, exist_ok=True)
+    if out.is_file():
+        raise ConfigError(f"--out {out} is a file; name a folder.")
     with atomic_file(out / "comparison.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     runner = Runner(out, jobs, device, report)
@@ -80,7 +82,11 @@ def _run(jobs: list[Job], runner: Runner) -> None:
     """Long ones first, so that nothing is waited for in the end; ensembles when their members are there."""
     trained = [job for job in jobs if job.config is not None and job.config.trained]
     runner.run(trained + [job for job in jobs if job.config is not None and not job.config.trained])
-    runner.run([job for job in jobs if job.config is None and not set(job.members) & set(runner.failures)])
+    fused = [job for job in jobs if job.config is None]
+    for job in fused:
+        if failed := [name for name in job.members if name in runner.failures]:
+            runner.failures[job.folder] = f"its member {failed[0]} failed"
+    runner.run([job for job in fused if job.folder not in runner.failures])
 
 
 def _judged(part: Part, config: CompareConfig, runner: Runner, so_far: bool) -> list[Judged]:
@@ -92,7 +98,7 @@ def _judged(part: Part, config: CompareConfig, runner: Runner, so_far: bool) -> 
             runs = [Run(runner.folder(job.folder)) for _, job in there]
             beside = max(runner.beside(job.folder) for _, job in there)
             found.append(judge_row(replace(row, seeds=tuple(seed for seed, _ in there)), runs, config.metric, beside))
-    return found + [judge_predictions(part, entry, config.metric) for entry in config.predictions]
+    return found + [judge_lists(part, label, lists, config.metric) for label, lists in part.lists]
 
 
 def _missing(parts: list[Part], runner: Runner) -> tuple[str, ...]:

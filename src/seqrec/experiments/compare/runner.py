@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from seqrec.data.prepared import PreparedData
 from seqrec.errors import ConfigError, SeqrecError
 from seqrec.experiments.compare.plan import Job, Report
 from seqrec.experiments.fit import require_same_data
-from seqrec.files import read_json, write_json
+from seqrec.files import explained, read_json, write_json
 from seqrec.run_folder import RunFolder
 from seqrec.training.interrupt import StopRequest
 
@@ -53,7 +54,8 @@ class Runner:
 
     def beside(self, name: str) -> int:
         """How many runs could go on at a time when that one was made: what its times were measured under."""
-        return int(read_json(self.out / "jobs" / f"{name}.json")["beside"])
+        path = self.out / "jobs" / f"{name}.json"
+        return int(read_json(path)["beside"]) if path.exists() else 1
 
     def finished(self, job: Job) -> bool:
         """Whether the run is there, whole, and the one that is asked for.
@@ -65,13 +67,26 @@ class Runner:
         folder = RunFolder(self.folder(job.folder))
         if not (folder.path / "run.json").exists():
             return False
-        facts = folder.facts()
-        if job.config is not None and facts["config"] != job.config.to_dict():
+        facts, results = folder.facts(), folder.results()
+        same = facts["config"] == job.config.to_dict() if job.config else self._fuses(job, facts["config"], results)
+        if not same:
             raise ConfigError(
                 f"{folder.path} holds a run of other settings. Give the comparison another --out, or delete that run."
             )
         require_same_data(facts["data"], PreparedData.load(job.data))
-        return folder.results() is not None
+        return results is not None
+
+    def _fuses(self, job: Job, config: Mapping[str, Any], results: Mapping[str, Any] | None) -> bool:
+        """Whether the ensemble that is there is that of the job's members, as they are now where they are there."""
+        if config["model"]["name"] != "ensemble" or config["model"]["fusion"] != job.fusion:
+            return False
+        if results is None:
+            return True
+        kept = {Path(member["run"]).name: member["validation"] for member in results["training"]["members"]}
+        now = {name: RunFolder(self.folder(name)).results() for name in job.members}
+        return list(kept) == list(now) and all(
+            found is None or found["validation"]["metrics"]["ndcg@10"] == kept[name] for name, found in now.items()
+        )
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Make every run that is not there yet; what fails is in `failures`.
@@ -83,17 +98,29 @@ class Runner:
         waiting = [job for job in jobs if not self.finished(job)]
         if len(waiting) < len(jobs):
             self.report(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are there already")
-        total, started = len(waiting), list[_Started]()
-        with StopRequest() as stop:
-            while waiting or started:
-                while waiting and len(started) < len(self.devices) and not stop.asked:
-                    started.append(self._start(waiting.pop(0), [run.device for run in started]))
-                time.sleep(0.05)
-                for run in [run for run in started if run.process.poll() is not None]:
-                    started.remove(run)
-                    self._ended(run, total - len(waiting) - len(started), total)
-                if stop.asked:
-                    self._stop(started)
+        started: list[_Started] = []
+        try:
+            with StopRequest() as stop:
+                self._side_by_side(waiting, started, stop)
+        finally:  # whatever happened here, nothing goes on behind the user's back
+            for run in started:
+                run.process.terminate()
+            for run in started:
+                run.process.wait()
+
+    def _side_by_side(self, waiting: list[Job], started: list[_Started], stop: StopRequest) -> None:
+        total = len(waiting)
+        while waiting or started:
+            if stop.asked:
+                raise ComparisonInterrupted(
+                    f"Stopped; {self.out} keeps what is there. The same command goes on from it."
+                )
+            while waiting and len(started) < len(self.devices):
+                started.append(self._start(waiting.pop(0), [run.device for run in started]))
+            time.sleep(0.05)
+            for run in [run for run in started if run.process.poll() is not None]:
+                started.remove(run)
+                self._ended(run, total - len(waiting) - len(started), total)
 
     def _start(self, job: Job, busy: list[str]) -> _Started:
         device = min(self.devices, key=lambda name: busy.count(name) / self.devices.count(name))
@@ -112,9 +139,12 @@ class Runner:
         write_json(path, facts)
         command = [sys.executable, "-m", "seqrec.experiments.compare.child", str(path)]
         threads = str(max(1, (os.cpu_count() or 1) // len(self.devices)))
-        with log.open("wb") as file:
-            environment = {"OMP_NUM_THREADS": threads, **os.environ}
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        environment = {"OMP_NUM_THREADS": threads, **os.environ}
+        with explained(log), log.open("wb") as file:
+            # A session of its own: Ctrl-C reaches this process alone, which then asks each run to save and stop.
+            process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
         return _Started(job, device, process, time.monotonic())
 
     def _ended(self, run: _Started, number: int, total: int) -> None:
@@ -130,13 +160,6 @@ class Runner:
             why = f"it was killed by signal {signal}; is there enough memory for {at_a_time} runs at a time?"
         self.failures[run.job.folder] = why
         self.report(f"[{number}/{total}] {run.job.folder} failed: {why} See {log}.")
-
-    def _stop(self, started: list[_Started]) -> None:
-        for run in started:
-            run.process.terminate()
-        for run in started:
-            run.process.wait()
-        raise ComparisonInterrupted(f"Stopped; {self.out} keeps what is there. The same command goes on from it.")
 
 
 def _devices(device: str, jobs: int | None) -> list[str]:

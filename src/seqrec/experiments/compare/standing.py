@@ -8,7 +8,7 @@ from typing import Any
 
 from seqrec.evaluation.significance import Verdict
 from seqrec.experiments.compare.notation import is_number
-from seqrec.experiments.compare.table import Comparison, Row, Test
+from seqrec.experiments.compare.table import Comparison, Row, Test, in_order
 
 Part = tuple[str, str]
 #: Reasons for a test that are not a varied setting.
@@ -119,7 +119,7 @@ def _axis(comparison: Comparison, part: Part, key: str) -> Axis:
     groups = {name: group for name, group in groups.items() if len(group) > 1}
     values: dict[str, Any] = {text: row.varied[key] for group in groups.values() for text, row in group.items()}
     numeric = all(is_number(value) for value in values.values())
-    order = sorted(values, key=values.__getitem__) if numeric else sorted(values)
+    order = [str(value) for value in in_order(values.values())]
     tests = [test for test in tests_of(comparison, part) if test.why == key]
     lines = []
     for name, group in groups.items():

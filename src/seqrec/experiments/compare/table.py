@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -12,6 +12,13 @@ from seqrec.evaluation.significance import Verdict
 def row_name(label: str, varied: Mapping[str, Any]) -> str:
     """How a row is called: `SASRec, max_length 32`."""
     return ", ".join([label, *(f"{key.rpartition('.')[2]} {value}" for key, value in varied.items())])
+
+
+def in_order(values: Iterable[Any]) -> list[Any]:
+    """Values of a varied setting: numbers by size, anything else by its text."""
+    found = list(dict.fromkeys(values))
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in found)
+    return sorted(found) if numbers else sorted(found, key=str)
 
 
 @dataclass(frozen=True)

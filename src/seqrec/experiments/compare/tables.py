@@ -110,6 +110,7 @@ def main(comparison: Comparison, part: Part) -> Sheet:
         lines.append((Cell(row.name, bold), *values, *map(Cell, (*beside, *_judged(row, shown, anchors)))))
     seeds = max(len(row.seeds) for row in rows)
     note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else ""
+    note += "".join(f"{row.name}: {len(row.seeds)} seeds. " for row in rows if 1 < len(row.seeds) < seeds)
     note += f"The interval is a 95% bootstrap over people, of {title}."
     if shown:
         note += f" Tests are of {title}, p after Holm's correction; other columns are not tested."
@@ -202,7 +203,8 @@ def tests(comparison: Comparison, part: Part) -> Sheet:
     )
     note = (
         f"Of {measure(comparison.metric)}, first minus second, paired by person; a difference is shown where p after "
-        f"Holm is at most {comparison.alpha:g}. Effect: mean over standard deviation of the differences."
+        f"Holm is at most {comparison.alpha:g}; intervals are not corrected. Effect: mean of the differences over "
+        "their standard deviation."
     )
     return Sheet("Tests", headers, rows, left=3, note=note)
 

@@ -166,6 +166,8 @@ def _along(metric: str, axis: Axis, line: Line) -> str:
         for name in dict.fromkeys((metric, BESIDE))
         if name in first.test and name in last.test
     )
+    if metric in first.test and metric in last.test:
+        found += _between(metric, list(line.rows.values()))
     claim = _claim(axis, line, low, high)
     if line.test is None:
         return f"{line.name}: {found}; not tested.{_epochs(first, last, low, high)}"
@@ -174,17 +176,20 @@ def _along(metric: str, axis: Axis, line: Line) -> str:
 
 
 def _claim(axis: Axis, line: Line, low: str, high: str) -> str:
-    verdict = line.test.verdict if line.test else "no difference shown"
-    key = short(axis.key)
-    if not axis.numeric:
-        return {
-            "better": f"{line.name} is better with {key} {high} than with {low}: shown",
-            "worse": f"{line.name} is worse with {key} {high} than with {low}: shown",
-        }.get(verdict, f"{line.name} is better or worse with {key} {high} than with {low}: neither is shown here")
-    return {
-        "better": f"{line.name} gets better with {key}: shown; that it gets worse is not",
-        "worse": f"{line.name} gets worse with {key}: shown",
-    }.get(verdict, f"{line.name} gets better or worse with {key}: neither is shown here")
+    """What is shown about the two ends, and no more: nothing is claimed about what lies between or beyond them."""
+    verdict, key = line.test.verdict if line.test else "no difference shown", short(axis.key)
+    if verdict == "no difference shown":
+        return f"{line.name} is better or worse with {key} {high} than with {low}: neither is shown here"
+    other = "worse" if verdict == "better" else "better"
+    return f"{line.name} is {verdict} with {key} {high} than with {low}: shown; that it is {other} is not"
+
+
+def _between(metric: str, rows: list[Row]) -> str:
+    """Values between the ends that lie above or below both."""
+    values = [row.test[metric].mean for row in rows]
+    low, high = sorted((values[0], values[-1]))
+    outside = [row for row, value in zip(rows[1:-1], values[1:-1], strict=True) if not low <= value <= high]
+    return "".join(f"; between them {number(row.test[metric].mean)} for {row.name}" for row in outside)
 
 
 def _epochs(first: Row, last: Row, low: str, high: str) -> str:
@@ -203,7 +208,8 @@ def headline(comparison: Comparison) -> str:
     device = f" Run on {comparison.device}." if comparison.device else ""
     return (
         f"{rows} on {where}, judged by {measure(comparison.metric)} on the test part. "
-        f"{_counted(len(comparison.tests), 'paired test')} at a family-wise error rate of {comparison.alpha:g}.{device}"
+        f"{_counted(len(comparison.tests), 'paired test')}, each family of them held at an error rate of "
+        f"{comparison.alpha:g}.{device}"
     )
 
 

@@ -14,6 +14,8 @@ from seqrec.files import atomic_file, read_json, write_json
 
 #: What everything else is written from.
 FACTS = "comparison.json"
+#: Raised when the facts change.
+FORMAT_VERSION = 1
 #: What is written from it.
 PAGES = ("comparison.md", "comparison.html", "comparison.tex", "rows.parquet", "tests.parquet")
 
@@ -24,7 +26,7 @@ def write_report(comparison: Comparison, out: Path) -> list[Path]:
     Raises:
         DiskError: the disk is full or `out` may not be written.
     """
-    write_json(out / FACTS, comparison.to_dict())
+    write_json(out / FACTS, {"format": FORMAT_VERSION, **comparison.to_dict()})
     return [out / FACTS, *write_pages(comparison, out)]
 
 
@@ -47,7 +49,10 @@ def read_comparison(folder: Path) -> Comparison:
     """
     path = folder / FACTS
     try:
-        return Comparison.from_dict(read_json(path))
+        facts = read_json(path)
+        if facts.pop("format", None) != FORMAT_VERSION:
+            raise ValueError("it is of another version of seqrec")
+        return Comparison.from_dict(facts)
     except FileNotFoundError:
         raise DataError(f"There is no {path}. Make it: seqrec compare FILE.yaml --out {folder}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:

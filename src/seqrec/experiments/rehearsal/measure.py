@@ -13,8 +13,8 @@ import torch
 
 from seqrec.data.prepared import PreparedData
 from seqrec.experiments.config import RunConfig
+from seqrec.experiments.environment import process_peak_mib
 from seqrec.experiments.rehearsal.fits import fit_growing
-from seqrec.experiments.rehearsal.memory import peak_memory
 from seqrec.experiments.rehearsal.samples import TimedEvaluator, some_cases
 from seqrec.experiments.rehearsal.steps import RehearsingTrainer
 from seqrec.losses import LOSSES
@@ -103,7 +103,7 @@ def _trained(
         evaluation_bytes=evaluation_bytes,
         case_bytes=case_bytes,
         items_bytes=folder.items.stat().st_size,
-        memory_mib=peak_memory(),
+        memory_mib=process_peak_mib(),
         gpu_mib=torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
         fitted_share=None,
     )
@@ -113,7 +113,7 @@ def _fitted(config: RunConfig, data: PreparedData, device: torch.device, began: 
     start_seconds = time.time() - began
     scorer, share, fit_seconds, fit_memory = fit_growing(config.to_dict()["model"], data)
     save_checkpoint(folder.best, scorer.state_dict())
-    before = peak_memory()
+    before = process_peak_mib()
     evaluator = some_cases(TimedEvaluator(data, config.evaluation, device), scorer)
     evaluator.evaluate(scorer, "validation")
     case_seconds, case_bytes = _per_case(evaluator, folder)
@@ -132,7 +132,7 @@ def _fitted(config: RunConfig, data: PreparedData, device: torch.device, began: 
         evaluation_bytes=0.0,
         case_bytes=case_bytes,
         items_bytes=folder.items.stat().st_size,
-        memory_mib=fit_memory + peak_memory() - before,
+        memory_mib=fit_memory + process_peak_mib() - before,
         gpu_mib=None,
         fitted_share=share,
     )
