@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from seqrec.experiments.compare.table import row_name
 from seqrec.experiments.config import RunConfig, presets
 from seqrec.experiments.door import prepare_run, source_name
 from seqrec.models.base import SequenceModel
-from seqrec.models.build import parse_model
+from seqrec.models.build import is_stochastic, parse_model
 
 Report = Callable[[str], None]
 
@@ -130,20 +130,19 @@ def _lists(entry: PredictionsEntry, data: PreparedData, protocol: EvaluationConf
 def _model_rows(
     config: CompareConfig, entry: ModelEntry, data_label: str, split: str, data: PreparedData
 ) -> Iterator[PlannedRow]:
-    model = parse_model({"name": entry.model})[0]
-    settings = (config.settings if issubclass(model, SequenceModel) else {}) | entry.settings
+    trained = issubclass(parse_model({"name": entry.model})[0], SequenceModel)
+    settings = (config.settings if trained else {}) | entry.settings
     preset = entry.preset or _preset_of_split(data, entry.model, split)
     for varied in _choices(config.vary if entry.vary is None else entry.vary):
-        seeds = config.seeds if model.stochastic else config.seeds[:1]
-        jobs = []
-        for seed in seeds:
-            changes = settings | varied | {"seed": seed}
-            try:
-                run, _ = prepare_run(data, entry.model, preset, changes)
-            except ConfigError as error:
-                raise ConfigError(f"models, {entry.name}: {error}") from None
-            name = _folder(data_label, split, entry.name, varied, seed)
-            jobs.append(Job(name, run, data.folder))
+        try:
+            run, _ = prepare_run(data, entry.model, preset, settings | varied)
+        except ConfigError as error:
+            raise ConfigError(f"models, {entry.name}: {error}") from None
+        seeds = config.seeds if is_stochastic(run.to_dict()["model"]) else config.seeds[:1]
+        jobs = [
+            Job(_folder(data_label, split, entry.name, varied, seed), replace(run, seed=seed), data.folder)
+            for seed in seeds
+        ]
         yield PlannedRow(data_label, split, entry.name, varied, seeds, tuple(jobs))
 
 
