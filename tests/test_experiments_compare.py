@@ -220,7 +220,7 @@ def test_an_ensemble_of_other_runs_is_not_taken(done: tuple[Comparison, Path], l
 
 def test_an_out_that_is_a_file(log: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(ConfigError, match="is a file"):
+    with pytest.raises(ConfigError, match="no folder can be there"):
         compare(small(log), tmp_path / "out", device="cpu")
 
 
@@ -281,6 +281,11 @@ def test_interrupted_from_python(log: Path, tmp_path: Path) -> None:
         ({"reference": "bert"}, "reference"),
         ({"metric": "ndgc@10"}, "name@k"),
         ({"seeds": []}, "seeds"),
+        ({"seeds": 3}, "seeds: a list is needed"),
+        (
+            {"models": [{"model": "markov", "labl": "x"}]},
+            r"models.0.labl. Did you mean models.0.label\? Valid: label, ",
+        ),
         ({"seeds": [1, 1]}, "a seed is there twice"),
         ({"models": ["popularity", {"model": "markov", "label": "A b"}, {"model": "markov", "label": "a_b"}]}, "share"),
         ({"data": [{"source": "LOG"}, {"source": "LOG"}]}, "share"),
@@ -305,7 +310,11 @@ def test_what_is_wrong_is_said_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00", ""], ids=["a list", "not YAML", "rubbish", "empty"])
+@pytest.mark.parametrize(
+    "text",
+    ["- a\n- b\n", "a: [", "\x00", "", "models: [markov]\nmodels: [ease]\n"],
+    ids=["a list", "not YAML", "rubbish", "empty", "a key twice"],
+)
 def test_files_that_are_no_comparison(text: str, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -28,7 +28,11 @@ class Config(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ConfigError("\n".join(cls._explain(issue, where) for issue in error.errors())) from None
+            issues = error.errors()
+            deeper = [issue["loc"] for issue in issues]
+            # A list whose entries are wrong counts as too short as well.
+            told = [x for x in issues if x["type"] != "too_short" or not any(len(y) > len(x["loc"]) for y in deeper)]
+            raise ConfigError("\n".join(cls._explain(issue, where) for issue in told)) from None
 
     @classmethod
     def _explain(cls, issue: Any, where: str) -> str:
@@ -41,6 +45,10 @@ class Config(BaseModel):
             hint = f" Did you mean {where}{prefix}{guess}?" if guess else ""
             return f"Unknown key {where}{key}.{hint} Valid: {', '.join(sorted(fields))}."
         message = issue["msg"].removeprefix("Value error, ")
+        if issue["type"] == "missing":
+            return f"{where}{key}: is needed."
+        if issue["type"] == "tuple_type":
+            return f"{where}{key}: a list is needed, written [first, second] (got {issue['input']!r})."
         if not key:  # about several settings together
             return f"{where.removesuffix('.') or cls.__name__}: {message}."
         return f"{where}{key}: {message} (got {issue['input']!r})."
@@ -48,10 +56,19 @@ class Config(BaseModel):
 
 def _fields_at(config: type[BaseModel], path: tuple[int | str, ...]) -> tuple[list[str], str]:
     """Field names of the configuration nested at `path`, and that path as a prefix."""
-    prefix = ""
+    prefix, inside = "", None
     for part in path:
-        field = config.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if isinstance(part, str):
+            field = config.model_fields.get(part)
+            inside = _model_in(field.annotation) if field else None
+        if inside is None:
             break
-        config, prefix = field.annotation, f"{prefix}{part}."
+        config, prefix = inside, f"{prefix}{part}."
     return list(config.model_fields), prefix
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The configuration that a field is, or is a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)

@@ -137,7 +137,7 @@ class CompareConfig(Config):
             ConfigError: the file cannot be read, or a key or value in it is wrong.
         """
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            values = yaml.load(path.read_text(encoding="utf-8"), _NoKeyTwice)
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from None
         if not isinstance(values, Mapping):
@@ -145,6 +145,17 @@ class CompareConfig(Config):
                 f"{path}: a comparison is a mapping, such as `data: [ml-100k]` and `models: [xlstm, markov]`."
             )
         return cls.parse(values)
+
+
+class _NoKeyTwice(yaml.SafeLoader):
+    """YAML in which a key that is there twice is an error: the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} is there twice, {node.start_mark}")
+        return super().construct_mapping(node, deep)
 
 
 def _require(name: str, among: list[str], where: str) -> None:

@@ -133,7 +133,8 @@ def _model_rows(
     trained = issubclass(parse_model({"name": entry.model})[0], SequenceModel)
     settings = (config.settings if trained else {}) | entry.settings
     preset = entry.preset or _preset_of_split(data, entry.model, split)
-    for varied in _choices(config.vary if entry.vary is None else entry.vary):
+    vary = _taken(config.vary, entry.model) if entry.vary is None else entry.vary
+    for varied in _choices(vary):
         try:
             run, _ = prepare_run(data, entry.model, preset, settings | varied)
         except ConfigError as error:
@@ -144,6 +145,12 @@ def _model_rows(
             for seed in seeds
         ]
         yield PlannedRow(data_label, split, entry.name, varied, seeds, tuple(jobs))
+
+
+def _taken(vary: Mapping[str, tuple[Any, ...]], model: str) -> dict[str, tuple[Any, ...]]:
+    """What varies for this model: a setting that it does not have, such as a baseline's `max_length`, does not."""
+    fields = {f"model.{name}" for name in parse_model({"name": model})[0].Config.model_fields}
+    return {key: values for key, values in vary.items() if not key.startswith("model.") or key in fields}
 
 
 def _preset_of_split(data: PreparedData, model: str, split: str) -> str | None:

@@ -44,8 +44,10 @@ def compare(
     """
     config, out = _config(comparison), Path(out)
     parts = plan(config, report)
-    if out.is_file():
-        raise ConfigError(f"--out {out} is a file; name a folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: no folder can be there ({error.strerror}). Name another.") from None
     with atomic_file(out / "comparison.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     runner = Runner(out, jobs, device, report)

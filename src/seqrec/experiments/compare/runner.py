@@ -16,6 +16,7 @@ import torch
 from seqrec.data.prepared import PreparedData
 from seqrec.errors import ConfigError, SeqrecError
 from seqrec.experiments.compare.plan import Job, Report
+from seqrec.experiments.environment import choose_device
 from seqrec.experiments.fit import require_same_data
 from seqrec.files import explained, read_json, write_json
 from seqrec.run_folder import RunFolder
@@ -168,5 +169,5 @@ def _devices(device: str, jobs: int | None) -> list[str]:
         gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         count = jobs or ON_ONE_GPU * len(gpus)
         return [gpus[number % len(gpus)] for number in range(count)]
-    name = "cpu" if device == "auto" else device
+    name = str(choose_device(device))  # refused now rather than by every run
     return [name] * (jobs or (1 if name == "cpu" else ON_ONE_GPU))
