@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--show", type=Path, help="a finished comparison")
+    parser.add_argument("--show", type=Path, help="a comparison that was made before")
     asked = parser.parse_args()
     out = asked.show or asked.out or Path("comparisons") / asked.file.stem
     if asked.show is None:
@@ -48,7 +48,7 @@ def main() -> None:
 def render(kept: Path) -> None:
     """Put the comparison that a file of bench/results holds between its marks in docs/results.md."""
     facts = json.loads(kept.read_text(encoding="utf-8"))
-    command, commit = facts.pop("command"), facts.pop("commit")
+    command, commit, _ = (facts.pop(name) for name in ("command", "commit", "format"))
     text = "\n".join(
         DEEPER + line if line.startswith("#") else line
         for line in to_markdown(Comparison.from_dict(facts)).splitlines()

@@ -15,7 +15,7 @@ import torch
 
 from seqrec.data.prepared import PreparedData
 from seqrec.data.sequences import Cases
-from seqrec.errors import ConfigError, DataError, RunFolderError
+from seqrec.errors import ConfigError, DataError, RunFolderError, unknown_name
 from seqrec.evaluation.evaluator import MOST_CASES, Evaluator
 from seqrec.experiments.config import RunConfig
 from seqrec.experiments.door import run_data
@@ -25,7 +25,7 @@ from seqrec.experiments.run import Run
 from seqrec.files import explained
 from seqrec.kernels.ranking import exclude, target_ranks
 from seqrec.models.base import Scorer
-from seqrec.models.ensemble import Ensemble, EnsembleConfig, comparable, fuse
+from seqrec.models.ensemble import FUSIONS, Ensemble, EnsembleConfig, comparable, fuse
 from seqrec.run_folder import RunFolder
 from seqrec.training.checkpoint import save_checkpoint
 
@@ -39,11 +39,13 @@ CUTOFF = 10
 Weights = tuple[float, ...]
 
 
-def combine(runs: Sequence[Run], out: Path | str, fusion: str = "zscore", device: str = "auto") -> Run:
+def combine(
+    runs: Sequence[Run | Path | str], out: Path | str, fusion: str = "zscore", device: str = "auto"
+) -> Run:
     """An ensemble of finished runs, with weights chosen on validation NDCG@10 and the test part scored once.
 
     Args:
-        runs: two or more, made on the same data and judged alike; the weights stay those that each run kept.
+        runs: two or more different ones, or their folders, made on the same data and judged alike; the weights stay those that each run kept.
         out: the folder of the new run.
         fusion: `zscore` or `reciprocal_rank`, see `seqrec.models.ensemble`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
@@ -53,15 +55,17 @@ def combine(runs: Sequence[Run], out: Path | str, fusion: str = "zscore", device
         it weighs and what it reached alone.
 
     Raises:
-        ConfigError: fewer than two runs, runs that are judged differently, or no such fusion.
+        ConfigError: fewer than two runs, one run twice, runs that are judged differently, or no such fusion.
         DataError: runs were made on different data.
         RunFolderError: a run is not finished, or `out` holds another one.
     """
+    if fusion not in FUSIONS:
+        raise unknown_name("fusion", fusion, FUSIONS)
     where = choose_device(device)
+    runs = _different(runs)
     evaluator = Evaluator(_common_data(runs), runs[0].config.evaluation, where)
     _refuse_finished(Path(out))
     specs = [run.config.to_dict()["model"] for run in runs]
-    _config(runs[0], specs, fusion, None)  # refuses a fusion that there is not
     began = time.monotonic()
     members = [run.recommender(str(where)).scorer for run in runs]
     weights = choose_weights(members, evaluator, fusion)
@@ -76,10 +80,21 @@ def combine(runs: Sequence[Run], out: Path | str, fusion: str = "zscore", device
     return Run(out)
 
 
+def _different(runs: Sequence[Run | Path | str]) -> list[Run]:
+    """Two runs or more, opened, none of them twice."""
+    if isinstance(runs, (str, Path)) or len(runs) < 2:
+        found = 1 if isinstance(runs, (str, Path)) else len(runs)
+        raise ConfigError(f"An ensemble is made of two runs or more (got {found}).")
+    opened = [run if isinstance(run, Run) else Run(run) for run in runs]
+    folders = [run.path.resolve() for run in opened]
+    for run, folder in zip(opened, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise ConfigError(f"{run.path} is named twice: a run adds nothing to itself. Name each run once.")
+    return opened
+
+
 def _common_data(runs: Sequence[Run]) -> PreparedData:
     """The data that all runs were made on."""
-    if len(runs) < 2:
-        raise ConfigError(f"An ensemble is made of two runs or more (got {len(runs)}).")
     data = run_data(runs[0])
     protocol = runs[0].results["test"]["protocol"]
     for run in runs[1:]:

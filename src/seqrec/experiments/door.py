@@ -21,6 +21,7 @@ from seqrec.experiments.config import RunConfig, settings_for
 from seqrec.experiments.environment import choose_device
 from seqrec.experiments.fit import fit, require_same_data
 from seqrec.experiments.run import Run
+from seqrec.models import MODELS
 from seqrec.models.base import Scorer, SequenceModel
 from seqrec.models.build import build_model, parse_model
 from seqrec.training.tracking import Tracker
@@ -95,7 +96,7 @@ def _protocol(data: PreparedData) -> dict[str, Any]:
 
 
 def evaluate(
-    scorer: Scorer | Run | str,
+    scorer: Scorer | Run | str | Path,
     data: Any = None,
     part: str = "test",
     device: str = "auto",
@@ -104,21 +105,27 @@ def evaluate(
     """Judge a scorer, a registered baseline or a run under the one protocol.
 
     Args:
-        scorer: an object that scores, the name of a model that needs no training (`popularity`, `markov`), or a run.
+        scorer: an object that scores, the name of a model that needs no training (`popularity`, `markov`), or a run
+            or its folder.
         data: what `load_data` takes or returned. A run brings its own.
         part: `validation` or `test`.
         settings: fields of `EvaluationConfig`, such as `{"filter_seen": False}`; otherwise the defaults or the run's.
 
     Raises:
-        ConfigError: no such part or setting, data for a run, or the name of a model that has to be trained.
+        ConfigError: no such part or setting, data for a run and none for anything else, or the name of a model that
+            has to be trained.
     """
     where = choose_device(device)
+    if isinstance(scorer, (str, Path)):
+        scorer = named(scorer, data is not None)
     if isinstance(scorer, Run):
         if data is not None:
             raise ConfigError("A run is judged on the data it was made on; leave `data` out.")
         prepared, base = run_data(scorer), scorer.config.evaluation.model_dump()
         model: Scorer = scorer.recommender(str(where)).scorer
     else:
+        if data is None:
+            raise ConfigError("`data` is missing: only a run brings its own. Give it a name, a path or a frame.")
         prepared = data if isinstance(data, PreparedData) else load_data(data)
         base = _protocol(prepared)
         model = scorer if isinstance(scorer, Scorer) else fitted(scorer, prepared)
@@ -128,13 +135,33 @@ def evaluate(
     return Evaluator(prepared, protocol, where).evaluate(model, part)
 
 
-def fitted(name: str, data: PreparedData) -> Scorer:
-    """A registered model with default settings, fitted on the training part.
+def named(what: str | Path, on_data: bool = False) -> Run | str:
+    """The run in the folder `what`, or the name of a model that needs no training.
+
+    Args:
+        on_data: data are named too, so that a model's name means the model even beside a folder that is called so.
 
     Raises:
-        ConfigError: the model is trained by gradient: fitting alone would leave it random.
+        ConfigError: it is a file, nothing of that name, or a model that has to be trained.
+        RunFolderError: it is a folder and no run.
     """
-    return build_model({"name": untrained(name)}, data.sequences.num_items).fit_data(data)
+    path, name = Path(what), str(what)
+    if path.is_dir() and not (name in MODELS and (on_data or not (path / "run.json").is_file())):
+        return Run(path)
+    if path.is_file():
+        raise ConfigError(f"{name} is a file and no run.")
+    if ":" not in name and (path.suffix or path.name != name):
+        raise ConfigError(f"{name}: there is no such file or folder.")
+    return untrained(name)
+
+
+def fitted(name: str, data: PreparedData, settings: Mapping[str, Any] | None = None) -> Scorer:
+    """A registered model with default settings, or others of its own, fitted on the training part.
+
+    Raises:
+        ConfigError: no such setting, or the model is trained by gradient: fitting alone would leave it random.
+    """
+    return build_model({**(settings or {}), "name": untrained(name)}, data.sequences.num_items).fit_data(data)
 
 
 def untrained(name: str) -> str:
