@@ -6,7 +6,8 @@ python bench/classical.py PREPARED_FOLDER
 python bench/classical.py PREPARED_FOLDER --models ease als --settings '{"ease": {"window": 20}}'
 
 Every model in a process of its own, with its default settings, the cheapest first. One that takes longer than the
-limit is stopped. The table is written after every model, so that it can be stopped too.
+limit is stopped. The table is written after every model, so that it can be stopped too; models that are not asked for
+keep the rows that they have.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import Row, record
+from record import ROOT, Row, record
 
 MODELS = ("popularity", "markov", "item_knn", "svd", "als", "nmf", "bpr", "user_knn", "ease", "pmf")
 #: Seconds that one model may take, with imports and reading, and the memory that each is meant to stay below.
@@ -69,6 +70,12 @@ def rows(name: str, folder: Path, settings: dict[str, Any]) -> list[Row]:
     return [*table, Row(f"{name}: peak memory", f"{peaks[-1]:.1f}", "GiB", GOAL)] if peaks else table
 
 
+def stored() -> list[Row]:
+    """What was found before."""
+    path = ROOT / "bench" / "results" / "classical.json"
+    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]] if path.exists() else []
+
+
 def main() -> None:
     """Measure the models one after another and record the table."""
     if sys.argv[1:2] == ["--part"]:
@@ -80,15 +87,18 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON: settings by model")
     options = parser.parse_args()
     facts = json.loads((options.folder / "facts.json").read_text(encoding="utf-8"))
-    sys.argv = ["bench/classical.py", "PREPARED_FOLDER", *sys.argv[2:]]  # where the folder lies is nobody's business
     protocol = (
         f"A generated log with the counts of MovieLens-20M, 5-core, leave-one-out: {facts['users']:,} users, "
         f"{facts['items']:,} items, {facts['events']:,} events. A process per model, default settings, reading the "
         "prepared folder included in the memory."
     )
-    found: list[Row] = []
+    found = [row for row in stored() if row.metric.split(":")[0] not in options.models]
     for name in options.models:
         found += rows(name, options.folder, options.settings)
+        models = dict.fromkeys(row.metric.split(":")[0] for row in found)
+        changed = ["--settings", f"'{json.dumps(options.settings)}'"] if options.settings else []
+        # What gives the whole table; where the folder lies is nobody's business.
+        sys.argv = ["bench/classical.py", "PREPARED_FOLDER", "--models", *models, *changed]
         record("classical", found, protocol, device="cpu")
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from record import ROOT, commit, put
 
-from seqrec.experiments.compare.config import CompareConfig
 from seqrec.experiments.compare.markdown import to_markdown
 from seqrec.experiments.compare.run import compare
 from seqrec.experiments.compare.table import Comparison
@@ -31,16 +30,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--so-far", action="store_true", help="run nothing; judge what is there")
     parser.add_argument("--show", type=Path, help="a comparison that was made before")
     asked = parser.parse_args()
     out = asked.show or asked.out or Path("comparisons") / asked.file.stem
     if asked.show is None:
-        compare(CompareConfig.read(asked.file), out, asked.jobs, asked.device, print)
+        compare(asked.file, out, asked.jobs, asked.device, print, asked.so_far)
     kept = (
         Path(os.environ.get("SEQREC_BENCH_RESULTS", ROOT / "bench" / "results")) / f"comparison-{asked.file.stem}.json"
     )
-    jobs = f" --jobs {asked.jobs}" if asked.jobs else ""
-    command = f"python bench/compare.py examples/{asked.file.name}{jobs}"
+    options = (f" --jobs {asked.jobs}" if asked.jobs else "") + (" --so-far" if asked.so_far else "")
+    command = f"python bench/compare.py examples/{asked.file.name}{options}"
     write_json(kept, read_json(out / "comparison.json") | {"command": command, "commit": commit()})
     render(kept)
 

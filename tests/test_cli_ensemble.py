@@ -28,7 +28,12 @@ def test_table_and_folder(runs: list[str]) -> None:
     made = Run("made")
     weights = [member["weight"] for member in made.results["training"]["members"]]
     assert f"weight {weights[0]:.2f}  {runs[0]}" in done.stdout
-    assert f"{weights[1]:.2f} markov, seed" in done.stdout
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "|" in line]
+    header, *rows = (row[:3] for row in cells if row[2])  # long names go on in the next line
+    assert header == ["model", "weight", "Recall@10"]
+    assert [name.partition(",")[0] for name, _, _ in rows] == ["ensemble", "sasrec", "markov"]
+    assert [weight for _, weight, _ in rows] == ["", *(f"{weight:.2f}" for weight in weights)]
+    assert "Protocol: " in done.stdout
     assert "seqrec recommend made" in done.stdout
     for run in (made, *map(Run, runs)):
         assert f"{run.metrics['ndcg@10']:.4f}" in done.stdout
@@ -48,3 +53,9 @@ def test_json(runs: list[str]) -> None:
 
 def test_one_run_is_not_enough(runs: list[str]) -> None:
     assert isinstance(CliRunner().invoke(app, ["ensemble", runs[0], "--out", "made"]).exception, ConfigError)
+
+
+def test_a_misspelt_fusion_comes_before_anything_about_folders() -> None:
+    done = CliRunner().invoke(app, ["ensemble", "nowhere", "nothing", "--out", "made", "--fusion", "zscor"])
+    assert isinstance(done.exception, ConfigError)
+    assert "Did you mean 'zscore'?" in str(done.exception)

@@ -34,6 +34,8 @@ def test_a_model_that_is_fitted() -> None:
     done = CliRunner().invoke(app, ["estimate", "log.csv", "markov", *COLUMNS])
     assert done.exit_code == 0, done.output
     assert "fitting" in done.stdout
+    [line] = [line for line in done.stdout.splitlines() if "Not in it" in line]
+    assert "preparing the data" in line
     assert "epoch" not in done.stdout
 
 

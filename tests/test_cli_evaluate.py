@@ -17,9 +17,11 @@ import seqrec
 from commands import Finished
 from commands import seqrec as command
 from conftest import COLUMNS as NAMES
+from seqrec.evaluation.predictions import Predictions
 from seqrec.evaluation.significance import paired_test
 
 COLUMNS = ("--user", "uid", "--item", "iid", "--time", "ts")
+LISTS = ("--predictions", "lists.parquet", "log.csv", *COLUMNS)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,8 @@ def test_against_is_the_paired_test_of_per_user_values(words: tuple[str, ...], p
     assert test["test"]["effect"] == pytest.approx(expected.effect)
     assert test["test"]["users"] == 40
     assert test["test"]["low"] <= test["test"]["difference"] <= test["test"]["high"]
-    assert test["test"]["p_permutation"] == pytest.approx(expected.p_permutation, abs=0.02)
+    # People by the text of their ids, as in comparisons: the p value is theirs to the last digit.
+    assert test["test"]["p_permutation"] == expected.p_permutation
     assert test["verdict"] in ("better", "worse", "no difference shown")
 
 
@@ -123,6 +126,39 @@ def test_missing_people_are_refused_or_counted(place: Path) -> None:
     found = judged(place, *words, "--missing", "miss")
     assert "1 people without a list" in found["protocol"]
     assert found["metrics"]["recall@10"] <= seqrec.Run(place / "sasrec").metrics["recall@10"]
+
+
+def test_a_file_and_a_model_are_judged_on_the_split_that_is_asked_for(place: Path) -> None:
+    split = ("--set", "data.split=temporal", "--set", "data.targets=last")
+    seen = ("--set", "evaluation.filter_seen=false", "--missing", "miss")
+    found = judged(place, *LISTS, *split, *seen, "--against", "markov")
+    assert "global split in time" in found["protocol"]
+    assert "seen items not left out" in found["protocol"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEQREC_CACHE", str(place / "cache"))
+        data = seqrec.load_data(place / "log.csv", split="temporal", targets="last", **NAMES)
+        predictions = Predictions.read(place / "lists.parquet", data, "miss")
+        expected, markov = (seqrec.evaluate(x, data, settings={"filter_seen": False}) for x in (predictions, "markov"))
+    assert found["metrics"] == expected.metrics
+    assert found["against"]["other"] == pytest.approx(markov.metrics["ndcg@10"])
+    assert judged(place, "markov", "log.csv", *COLUMNS, *split, *seen)["metrics"] == markov.metrics
+
+
+def test_a_model_takes_settings_of_its_own(place: Path) -> None:
+    words = ("markov", "log.csv", *COLUMNS)
+    plain, wide = judged(place, *words), judged(place, *words, "--set", "model.window=3", "--set", "model.decay=0.9")
+    settings = {"model.window": 3, "model.decay": 0.9, **{f"data.{name}": column for name, column in NAMES.items()}}
+    run = seqrec.train(place / "log.csv", "markov", settings=settings, out=place / "wide", device="cpu")
+    assert wide["metrics"] == run.metrics != plain["metrics"]
+    shutil.rmtree(run.path)
+
+
+def test_a_model_is_meant_beside_a_folder_of_its_name(place: Path) -> None:
+    shutil.copytree(place / "popular", place / "markov")
+    run, model = judged(place, "markov"), judged(place, "markov", "log.csv", *COLUMNS)
+    shutil.rmtree(place / "markov")
+    assert run["metrics"] == seqrec.Run(place / "popular").metrics
+    assert model == judged(place, "markov", "log.csv", *COLUMNS)
 
 
 @pytest.fixture
@@ -156,6 +192,21 @@ def test_what_was_not_judged_alike_is_not_compared(
         (2, "Name a run", ()),
         (2, "To judge lists in it: --predictions lists.parquet", ("lists.parquet", "log.csv")),
         (2, "there is no such file", ("--predictions", "nothing.parquet", "log.csv")),
+        (2, "Name the data of the lists", ("--predictions", "lists.parquet")),
+        (2, "leave log.csv out", ("popular", "log.csv")),
+        (2, "no_such.csv: there is no such file or folder", ("sasrec", "--against", "no_such.csv")),
+        (2, "runs/other: there is no such file or folder", ("sasrec", "--against", "runs/other")),
+        (2, "runs/other: there is no such file or folder", ("runs/other", "log.csv")),
+        (2, "data.split: a run, which brings its data", ("sasrec", "--set", "data.split=temporal")),
+        (2, "data.user: a run, which brings its data", ("sasrec", "--user", "uid")),
+        (2, "model.window: a file of lists takes data.KEY=VALUE, evaluation", (*LISTS, "--set", "model.window=3")),
+        (2, "Did you mean evaluation.filter_seen?", ("sasrec", "--set", "filter_seen=false")),
+        (2, "Did you mean data.targets?", (*LISTS, "--set", "targets=last")),
+        (2, "Did you mean evaluation.filter_seen?", (*LISTS, "--set", "evaluation.filterseen=false")),
+        (2, "Did you mean model.window?", ("markov", "log.csv", *COLUMNS, "--set", "model.windw=3")),
+        (2, "data.source: name the data", (*LISTS, "--set", "data.source=log.csv")),
+        (2, "model.name: name the model", ("markov", "log.csv", "--set", "model.name=ease")),
+        (2, "training.epochs: a model takes", ("markov", "log.csv", "--set", "training.epochs=3")),
         (2, "leave one out", ("--predictions", "lists.parquet", "sasrec", "log.csv")),
         (2, "missing", ("--predictions", "lists.parquet", "log.csv", *COLUMNS, "--missing", "ignore")),
         (2, "Unknown model 'nothing'", ("sasrec", "--against", "nothing")),

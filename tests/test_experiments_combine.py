@@ -145,6 +145,13 @@ def test_runs_can_be_moved_or_deleted_afterwards(runs: list[Run], tmp_path: Path
     assert seqrec.evaluate(Run(made.path)).metrics == pytest.approx(made.metrics)
 
 
+def test_folders_are_runs_too(runs: list[Run], tmp_path: Path) -> None:
+    by_run = combine(runs[1:], tmp_path / "by_run", device="cpu")
+    by_path = combine([runs[1].path, str(runs[2].path)], str(tmp_path / "by_path"), device="cpu")
+    assert by_path.results["test"] == by_run.results["test"]
+    assert by_path.results["training"]["members"] == by_run.results["training"]["members"]
+
+
 def test_a_run_that_was_cut_off_is_made_again(runs: list[Run], tmp_path: Path) -> None:
     made = combine(runs[1:], tmp_path / "made", device="cpu")
     (made.path / "results.json").unlink()
@@ -157,8 +164,13 @@ def test_a_run_that_was_cut_off_is_made_again(runs: list[Run], tmp_path: Path) -
 def test_what_does_not_go_together_is_refused(runs: list[Run], small_log: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"two runs or more \(got 1\)"):
         combine(runs[:1], tmp_path / "made")
-    with pytest.raises(ConfigError, match=r"model.fusion.*zscore"):
+    with pytest.raises(ConfigError, match=r"fusion 'mean'.*zscore"):
         combine(runs, tmp_path / "made", fusion="mean")
+    for twice in ([runs[0], runs[1], runs[0]], [runs[0].path, f"{runs[0].path}/../{runs[0].path.name}"]):
+        with pytest.raises(ConfigError, match="run is named twice"):
+            combine(twice, tmp_path / "made")
+    with pytest.raises(RunFolderError, match="nowhere is not a run folder"):
+        combine([runs[0].path, "nowhere"], tmp_path / "made")
     other = seqrec.train(small_log, "popularity", settings={"data.k_core": 0}, out=tmp_path / "o", **COLUMNS)
     with pytest.raises(DataError, match="o does not go together with"):
         combine([runs[0], other], tmp_path / "made")

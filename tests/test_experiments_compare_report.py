@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,10 @@ def test_numbers_as_they_are_written() -> None:
         ".41",
         "1",
     ]
-    assert [notation.duration(x) for x in (None, 0.42, 12.34, 59.99, 312, 7380)] == [
+    assert [notation.duration(x) for x in (None, 1e-5, 0.0042, 0.42, 12.34, 59.99, 312, 7380)] == [
         notation.NONE,
+        "< 1 ms",
+        "4 ms",
         "0.42 s",
         "12.3 s",
         "1 min 00 s",
@@ -134,20 +137,42 @@ def test_highest_is_not_a_win_where_none_is_shown() -> None:
     assert said[0] == "xLSTM has the highest NDCG@10 of 3: .1200 (95% interval .1140 to .1260, mean of 3 seeds)."
     assert said[1] == (
         "Shown to be worse than xLSTM: popularity "
-        "(difference -.0900, 95% interval -.0950 to -.0850, p < .001 after Holm)."
+        "(it minus xLSTM: -.0900, 95% interval -.0950 to -.0850, p < .001 after Holm)."
     )
     assert said[2] == (
         "No difference is shown between xLSTM and LSTM "
-        "(difference -.0020, 95% interval -.0070 to .0030, p .41 after Holm)."
+        "(difference .0020, 95% interval -.0030 to .0070, p .41 after Holm)."
     )
-    assert standing.may_be_best(THREE, PART) == {"xLSTM", "LSTM"}
+    assert standing.marked(THREE, PART) == standing.Marked(
+        frozenset({"xLSTM", "LSTM"}), "not shown to be worse than xLSTM"
+    )
 
 
 def test_reference_that_is_beaten() -> None:
     facts = made([row("old", 0.10), row("new", 0.12)], [judged("old", "new", -0.02, 0.001)])
-    assert words.overall(facts, PART)[1].startswith("Shown to be better than old: new (difference .0200,")
-    assert standing.may_be_best(facts, PART) == {"new"}
+    assert words.overall(facts, PART)[1:] == [
+        "The reference, old, is number 2 with .1000 (95% interval .0940 to .1060).",
+        "Shown to be better than old: new (it minus old: .0200, 95% interval .0150 to .0250, p .001 after Holm).",
+    ]
+    assert standing.marked(facts, PART) == standing.Marked(frozenset({"new"}), "shown to be better than old")
     assert [line[-1].text for line in tables.main(facts, PART).rows] == ["better", "reference"]
+
+
+def test_no_row_stands_out_below_one_that_does_not() -> None:
+    rows = [row("a", 0.12), row("lists", 0.119), row("b", 0.118), row("c", 0.117), row("d", 0.116)]
+    ends = (judged("b", "a", -0.002, 0.4), judged("b", "d", 0.002, 0.4))
+    unsure = made(rows, [*ends, judged("b", "c", 0.001, 0.03)])
+    assert standing.marked(unsure, PART) == standing.Marked(
+        frozenset("ab"), "not shown to be worse than b, nor below a row that is"
+    )
+    assert words.overall(unsure, PART)[1].endswith("No row is shown to be better than it.")
+    beaten = made(rows, [judged("d", "a", -0.004, 0.01), judged("d", "b", -0.002, 0.4), judged("d", "c", -0.001, 0.01)])
+    assert standing.marked(beaten, PART) == standing.Marked(
+        frozenset("a"), "shown to be better than d, and not below a row that is not"
+    )
+    noisy = made(rows, [judged("d", "a", -0.004, 0.4), judged("d", "b", -0.002, 0.01)])
+    assert standing.marked(noisy, PART) == standing.Marked(frozenset(), "")
+    assert not any(cell.strong for line in tables.main(noisy, PART).rows for cell in line)
 
 
 def test_reference_may_be_second_in_its_tests() -> None:
@@ -161,17 +186,22 @@ def test_all_pairs_are_told_from_the_highest() -> None:
     said = words.overall(facts, PART)
     assert said[1].startswith("Shown to be worse than a: b (")
     assert said[-1] == "A difference is shown for 2 of the 3 pairs tested."
+    assert standing.marked(facts, PART) == standing.Marked(frozenset("a"), "not shown to be worse than any other row")
     assert [line[-1].text for line in tables.main(facts, PART).rows] == ["highest", "worse", "worse"]
 
 
 def test_many_tests_are_summed_up() -> None:
     said = words.overall(MANY, PART)
     assert said[0].startswith("model 29, b 2 has the highest NDCG@10 of 90")
-    assert said[1].endswith("(differences -.0890 to -.0010, p .001 after Holm).")
+    assert said[1].endswith("(each minus model 29, b 2: -.0890 to -.0010, p .001 after Holm).")
     assert len(said) == 2
     rows = [row("x", 0.2), *(row("S", 0.1, {"m.len": n}) for n in range(5))]
     told = words.overall(made(rows, [judged("x", f"S, len {n}", 0.1, 0.01) for n in range(5)]), PART)[1]
-    assert told.startswith("Shown to be worse than x: S with len 0, 1, 2, 3 and 4 (differences")
+    assert told.startswith("Shown to be worse than x: S with len 0, 1, 2, 3 and 4 (each minus x: -.1000")
+    alike = words.overall(made(rows, [judged("x", f"S, len {n}", n / 100, 0.2) for n in range(5)]), PART)[1]
+    assert alike.startswith(
+        "No difference is shown between x and any of S with len 0, 1, 2, 3 and 4 (x minus each: .0000"
+    )
 
 
 def test_one_row_and_no_tests() -> None:
@@ -198,7 +228,7 @@ def test_one_row_and_no_tests() -> None:
         (
             0.0001,
             0.6,
-            "SASRec is better or worse with max_length 128 than with 32: neither is shown here (NDCG@10 .1000",
+            "No difference is shown for SASRec between max_length 128 and 32 (NDCG@10 .1000",
         ),
     ],
 )
@@ -206,6 +236,7 @@ def test_what_length_does(step: float, p: float, claim: str) -> None:
     facts = by_length(step, p)
     (said,) = words.varied(facts, PART)
     assert said.startswith(claim)
+    assert f"; NDCG@10 at 128 minus at 32: {notation.number(2 * step)}, 95% interval" in said
     assert f"p {notation.p_number(p)} after Holm). An epoch takes 1.00 s at 32 and 3.00 s at 128, 3.0 times" in said
     turned = replace(facts, tests=(standing.seen_from(facts.tests[0], facts.tests[0].second),))
     assert words.varied(turned, PART) == [said]
@@ -244,6 +275,66 @@ def test_main_table_shows_the_metric_once_and_only_columns_with_something_in_the
     assert tables.main(BARE, PART).headers == ("model", "NDCG@10", "Recall@10", "MRR@10", "95% interval")
     single = tables.main(THREE, PART).rows[-1]
     assert [cell.text for cell in single[:2]] == ["popularity", ".0300"]
+
+
+FUSED = made(
+    [row("x + y", 0.13), row("x", 0.12), row("y", 0.11, seconds=None, beside=3, peak_memory_mib=None)],
+    [
+        judged("x + y", "x", 0.01, 0.2, "member"),
+        judged("x + y", "x", 0.01, 0.02, "a.b"),
+        judged("x", "x + y", -0.01, 0.6),
+        judged("x", "y", 0.01, 0.01),
+    ],
+)
+
+
+def test_an_ensemble_and_its_best_member() -> None:
+    assert words.overall(FUSED, PART)[-1] == (
+        "x + y is not shown to be better than its best member, x "
+        "(difference .0100, 95% interval .0050 to .0150, p .20 after Holm)."
+    )
+    shown = replace(FUSED, tests=(judged("x + y", "x", 0.01, 0.01, "member"), *FUSED.tests[1:]))
+    assert words.overall(shown, PART)[-1].startswith("x + y is shown to be better than its best member, x (")
+    worse = replace(FUSED, tests=(judged("x", "x + y", 0.01, 0.01, "member"), *FUSED.tests[1:]))
+    assert standing.marked(worse, PART).names == {"x + y", "x"}
+
+
+def test_tests_by_family() -> None:
+    sheet = tables.tests(FUSED, PART)
+    assert [line[2].text for line in sheet.rows] == [
+        "against the reference",
+        "against the reference",
+        "ends of b",
+        "ensemble against its best member",
+    ]
+    assert standing.told("pair") == "pair"
+    assert [line[3].text for line in sheet.rows] == ["-.0100", ".0100", ".0100", ".0100"]
+    assert "so its p Holm may differ" in sheet.note
+    assert "so its p Holm may differ" not in tables.tests(THREE, PART).note
+    text = latex.to_latex(FUSED)
+    assert "first & second & why & difference" in text
+    assert "tests together & verdict" in text
+
+
+def test_cost() -> None:
+    sheet = tables.cost(FUSED, PART)
+    assert sheet.headers == ("model", "time", "per epoch", "epochs", "parameters", "peak memory")
+    assert "An ensemble's time is its members'" in sheet.note
+    assert "ensemble" not in tables.cost(THREE, PART).note
+    shared = tables.cost(replace(FUSED, rows=(*FUSED.rows, row("z", 0.1, beside=2, device="CPU"))), PART)
+    assert shared.headers[-2:] == ("runs at once", "on")
+    assert [[line[at].text for at in (0, 1, 5, 6)] for line in shared.rows[2:]] == [
+        ["y", notation.NONE, notation.NONE, notation.NONE],
+        ["z", "30.0 s", "512 MiB", "2"],
+    ]
+
+
+def test_seeds_are_told() -> None:
+    facts = made([row("a", 0.2), row("b", 0.1, seeds=(1, 2)), row("c", 0.1, seeds=(1, 2)), row("d", 0.1, seeds=(1,))])
+    assert tables.main(facts, PART).note.startswith(
+        "Mean ± standard deviation over 3 seeds, over 2 for b and c; one run where there is no ±. 95% interval: "
+    )
+    assert tables.main(made([row("a", 0.2, seeds=(1,))]), PART).note.startswith("95% interval: bootstrap over people")
 
 
 @everything
@@ -334,7 +425,31 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert low - 1e-9 <= ticks[0] < ticks[-1] <= high + 1e-9
     assert svg.Scale(0.2, 5, 0, 1, log=True).ticks() == pytest.approx([0.2, 0.5, 1, 2, 5])
     assert svg.Scale(*svg.padded([0.1, 0.1]), 0, 1)(0.1) == pytest.approx(0.5)
-    assert len(svg.Scale(*svg.padded_log([30.0]), 0, 1, log=True).ticks()) >= 2
+
+
+@pytest.mark.parametrize("values", [[30.0], [4.2], [0.004, 0.019], [0.011, 0.012], [1e-5, 9e5], [3.0, 40.0, 2000.0]])
+def test_logarithmic_ticks_differ(values: list[float]) -> None:
+    scale = svg.Scale(*svg.padded_log(values), 0, 1, log=True)
+    assert 3 <= len(scale.ticks()) <= 10
+    rows = [row(f"m{n}", 0.1, seconds=value) for n, value in enumerate(values)]
+    figure = figures.costs(made(rows), PART, "c")
+    assert figure is not None
+    words_said = re.findall(r'text-anchor="middle"[^>]*>([\d.,]+)<', figure.svg)
+    assert len(words_said) == len(set(words_said)) == len(scale.ticks())
+    assert [float(said.replace(",", "")) for said in words_said] == pytest.approx(scale.ticks())
+
+
+@pytest.mark.parametrize("name", ["W" * 60, "xLSTM of everybody, max_length 128", "i" * 12, NASTY])
+def test_names_have_room(name: str) -> None:
+    facts = made([row(name, 0.2), row("b", 0.1)], [judged(name, "b", 0.1, 0.001)])
+    figure = figures.intervals(facts, PART, "a")
+    assert figure is not None
+    seen = Checked()
+    seen.feed(figure.svg)
+    x, shown = re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="end"[^>]*font-weight[^>]*>([^<]+)<', figure.svg)[0]
+    assert svg.text_width(unescape(shown), bold=True) <= float(x)
+    assert f"{name}: .2000, 95% interval" in seen.text
+    assert 'stroke-dasharray="3 4"' in figure.svg
 
 
 @everything
@@ -422,6 +537,10 @@ def test_terminal_marks_in_plain_characters(capsys: pytest.CaptureFixture[str]) 
     assert "| * LSTM " in out
     assert "| popularity " in out
     assert "no difference" in out
+    assert ".1200 ± .0011" in out
+    assert "MRR@10" not in out
+    show_comparison(Console(width=140), THREE)
+    assert ".0840 ± .0011" in capsys.readouterr().out
 
 
 def test_show_draws_a_finished_comparison_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import seqrec
 from conftest import COLUMNS, SMALL
-from seqrec.errors import ConfigError, DataError, UnknownNameError
+from seqrec.errors import ConfigError, DataError, RunFolderError, UnknownNameError
 from seqrec.experiments.door import run_data
 from seqrec.experiments.run import Run
 from seqrec.models.popularity import Popularity
@@ -91,6 +91,39 @@ def test_evaluate_takes_names_objects_and_runs(small_log: Path, small_run: Path)
     run = Run(small_run)
     assert seqrec.evaluate(run).metrics == pytest.approx(run.metrics)
     assert seqrec.evaluate(run, part="validation").metrics == pytest.approx(run.validation)
+
+
+def test_a_run_is_its_folder_too(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = seqrec.evaluate(Run(small_run))
+    for folder in (small_run, str(small_run)):
+        assert seqrec.evaluate(folder).metrics == expected.metrics
+    with pytest.raises(ConfigError, match="leave `data` out"):
+        seqrec.evaluate(str(small_run), "ml-100k")
+    monkeypatch.chdir(small_run.parent)
+    assert seqrec.evaluate("run").metrics == expected.metrics
+
+
+@pytest.mark.parametrize("what", ["markov", Popularity(Popularity.Config(), 5)])
+def test_missing_data_is_named(what: Any) -> None:
+    with pytest.raises(ConfigError, match="`data` is missing"):
+        seqrec.evaluate(what)
+
+
+def test_what_is_nothing_is_told(small_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_log.parent)
+    with pytest.raises(ConfigError, match=r"log\.csv is a file and no run"):
+        seqrec.evaluate("log.csv")
+    for path in ("runs/nothing", Path("runs/nothing"), "nothing.csv"):
+        with pytest.raises(ConfigError, match=r"nothing.*: there is no such file or folder"):
+            seqrec.evaluate(path, small_log)
+    with pytest.raises(UnknownNameError, match="Did you mean 'markov'"):
+        seqrec.evaluate("markof", small_log)
+    Path("markov").mkdir()  # of that name, and no run
+    with pytest.raises(ConfigError, match="`data` is missing"):
+        seqrec.evaluate("markov")
+    Path("other").mkdir()
+    with pytest.raises(RunFolderError, match="other is not a run folder"):
+        seqrec.evaluate("other")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -13,11 +14,11 @@ from seqrec.cli.show import new_table
 from seqrec.experiments.compare.notation import measure
 from seqrec.experiments.compare.standing import Part, axes
 from seqrec.experiments.compare.table import Comparison
-from seqrec.experiments.compare.tables import Sheet, cost, main, varied
+from seqrec.experiments.compare.tables import SHOWN, Cell, Sheet, cost, main, varied
 from seqrec.experiments.compare.words import gaps, headline, protocol, sentences
 
-#: Terminals below this get fewer columns.
-WIDE = 110
+#: Columns of the cost that go where there is no room, the first first.
+SPARE_COSTS = ("epochs", "runs at once", "on", "peak memory", "parameters")
 
 
 def show_comparison(screen: Console, comparison: Comparison) -> None:
@@ -32,7 +33,7 @@ def show_comparison(screen: Console, comparison: Comparison) -> None:
         screen.print(_bullets(sentences(comparison, part)))
         for sheet in _sheets(comparison, part, screen.width):
             screen.print()
-            screen.print(_drawn(sheet, screen.width))
+            screen.print(_drawn(sheet))
     for line, items in gaps(comparison):
         screen.print()
         screen.print(Text(line, style="bold red"))
@@ -40,31 +41,47 @@ def show_comparison(screen: Console, comparison: Comparison) -> None:
 
 
 def _sheets(comparison: Comparison, part: Part, width: int) -> Iterator[Sheet]:
-    accuracy, costs = main(comparison, part), cost(comparison, part)
     metric = measure(comparison.metric)
-    beside = "NDCG@10" if comparison.metric == "recall@10" else "Recall@10"
-    wide = width >= WIDE
-    yield accuracy if wide else accuracy.only(("model", metric, beside, "95% interval", accuracy.headers[-1]))
+    beside = [header for header in map(measure, SHOWN) if header != metric]
+    yield _fitted(main(comparison, part), width, (*beside[1:], f"valid. {metric}", "p", *beside[:1]))
     for axis in axes(comparison, part):
-        yield from varied(comparison, axis)
-    yield costs if wide else costs.only(("model", "training", "per epoch", "parameters", "peak memory"))
+        yield from (_fitted(sheet, width) for sheet in varied(comparison, axis))
+    yield _fitted(cost(comparison, part), width, SPARE_COSTS)
 
 
-def _drawn(sheet: Sheet, width: int) -> Table:
-    """Deviations go where there is no room for them."""
-    cells = [
-        [f"* {cell.text}" if cell.strong and not n else cell.text for n, cell in enumerate(row)] for row in sheet.rows
-    ]
-    columns, note = list(zip(sheet.headers, *cells, strict=True)), sheet.explained("*")
-    if sum(max(map(cell_len, column)) + 3 for column in columns) + 1 > width:
-        columns = [tuple(text.partition(" ± ")[0] for text in column) for column in columns]
-        note = note.replace("Mean ± standard deviation", "Mean")
-    table = new_table(title=sheet.title, caption=note or None, caption_justify="left")
-    for place, (header, *_) in enumerate(columns):
+def _fitted(sheet: Sheet, width: int, spare: Sequence[str] = ()) -> Sheet:
+    """Where there is no room: without deviations but those of what was tested, then without spare columns."""
+    if _width(sheet) <= width:
+        return sheet
+    kept = [header in sheet.tested for header in sheet.headers]
+    lines = (zip(row, kept, strict=True) for row in sheet.rows)
+    sheet = replace(sheet, rows=tuple(tuple(cell if keep else _mean(cell) for cell, keep in line) for line in lines))
+    for gone in spare:
+        if _width(sheet) > width:
+            sheet = sheet.only(header for header in sheet.headers if header != gone)
+    return sheet
+
+
+def _mean(cell: Cell) -> Cell:
+    return replace(cell, text=cell.text.partition(" ± ")[0])
+
+
+def _width(sheet: Sheet) -> int:
+    """Columns of the terminal that the table needs."""
+    lines = [sheet.headers, *([_text(row, n) for n in range(len(row))] for row in sheet.rows)]
+    return sum(max(map(cell_len, column)) + 3 for column in zip(*lines, strict=True)) + 1
+
+
+def _text(row: tuple[Cell, ...], place: int) -> str:
+    return f"* {row[place].text}" if row[place].strong and not place else row[place].text
+
+
+def _drawn(sheet: Sheet) -> Table:
+    table = new_table(title=sheet.title, caption=sheet.explained("*") or None, caption_justify="left")
+    for place, header in enumerate(sheet.headers):
         table.add_column(Text(header), justify="left" if place < sheet.left else "right", overflow="fold")
-    for row, texts in zip(sheet.rows, zip(*(column[1:] for column in columns), strict=True), strict=True):
-        pairs = zip(row, texts, strict=True)
-        table.add_row(*(Text(text, style="bold" if cell.strong else "") for cell, text in pairs))
+    for row in sheet.rows:
+        table.add_row(*(Text(_text(row, n), style="bold" if cell.strong else "") for n, cell in enumerate(row)))
     return table
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def estimate(
     data: Annotated[str, typer.Argument(help="A data set or the path of a table, as for train.")] = "ml-100k",
     model: Annotated[str, typer.Argument(help="A model's name, or my_package.my_module:MyModel.")] = "xlstm",
-    preset: Annotated[str | None, typer.Option(help="A variant of the shipped settings, such as quick.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A variant of the shipped settings, such as quick; none for the defaults.")
+    ] = None,
     settings: options.Set = None,
     device: options.Device = "auto",
     user: options.User = None,
@@ -40,6 +42,11 @@ def estimate(
         table.add_row(name, value)
     screen = console()
     screen.print(table)
+    screen.print(
+        "The whole run is from starting Python to the test results. Not in it: preparing the data, the baselines and "
+        "sample users that train shows, and ending Python.",
+        soft_wrap=True,
+    )
     screen.print(f"Measured in {found.took:.0f} s, on this machine as busy as it is now.")
 
 

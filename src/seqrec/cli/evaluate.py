@@ -20,7 +20,10 @@ def evaluate(
         str | None,
         typer.Argument(help="A run folder, or a model fitted without training (markov); not with --predictions."),
     ] = None,
-    data: Annotated[str | None, typer.Argument(help="Data set or table; a run brings its own.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(help="Data set or table: needed with --predictions; ml-100k for a model; a run brings its own."),
+    ] = None,
     predictions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Parquet or CSV with lists or scores of another toolkit.")
     ] = None,
@@ -32,7 +35,14 @@ def evaluate(
         typer.Option(metavar="OTHER", help="Paired test against a run, a predictions file or a baseline."),
     ] = None,
     part: Annotated[str, typer.Option(help="validation or test.")] = "test",
-    settings: options.Set = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting, as evaluation.filter_seen=false; data.split=temporal; of a model, model.window=3.",
+        ),
+    ] = None,
     device: options.Device = "auto",
     user: options.User = None,
     item: options.Item = None,
@@ -42,13 +52,15 @@ def evaluate(
 ) -> None:
     """Rank every case against the whole catalogue and print every measure."""
     from seqrec.cli.show import all_metrics_table, breakdown_table, console, print_json
-    from seqrec.experiments.versus import Subject, versus
+    from seqrec.experiments.versus import Subject, opponent, versus
 
-    asked = {key.removeprefix("evaluation."): value for key, value in options.changes(settings).items()}
     columns = options.columns(user, item, time, time_unit)
-    subject = Subject.named(what, data, predictions, missing, columns)
-    found = subject.judged(part, device, asked)
-    compared = versus(subject, found, against, part, device, asked) if against else None
+    changes = options.changes(settings) | {f"data.{name}": value for name, value in columns.items()}
+    if against:
+        opponent(against)  # a misspelt one is told before anything is judged
+    subject = Subject.named(what, data, predictions, missing, changes)
+    found = subject.judged(part, device)
+    compared = versus(subject, found, against, part, device) if against else None
     if as_json:
         print_json(found.summary() | ({"against": compared.summary()} if compared else {}))
         return

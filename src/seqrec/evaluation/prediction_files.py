@@ -6,7 +6,7 @@ Shapes: P entries (a person and an item shown), U users, N items.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,8 @@ def read_entries(source: Any, data: PreparedData) -> Entries:
 
     Raises:
         DataError: it cannot be read, is empty, has other columns, names people or items that are not in the data,
-            an item twice for one person, a score that is not finite, or a rank that contradicts it.
+            an item twice for one person, a score that is not finite, a rank that contradicts it or is no whole number
+            from 1, or ranks that are the same for all entries of a person where there are no scores.
     """
     import pyarrow as pa
 
@@ -76,11 +77,13 @@ def read_entries(source: Any, data: PreparedData) -> Entries:
         raise DataError(f"{where} is empty: it has columns and no entry.")
     for role in ("user", "item"):
         table.refuse_nulls(found[role], rows[role])
-    users = _known(rows["user"], pa.array(data.user_ids(), pa.string()), "people", where, data)
-    items = _known(rows["item"], pa.array(data.catalogue.ids, pa.string()), "items", where, data) + 1
+    users = _known(rows["user"], pa.array(data.user_ids(), pa.string()), ("person", "people"), where, data)
+    items = _known(rows["item"], pa.array(data.catalogue.ids, pa.string()), ("item", "items"), where, data) + 1
     worth: dict[str, Floats] = {
         role: _finite(table, found[role], rows[role]) for role in ("score", "rank") if role in found
     }
+    if "rank" in worth:
+        _refuse_no_ranks(table, found["rank"], worth["rank"])
     return _sorted(users, items, worth, rows, where)
 
 
@@ -127,17 +130,19 @@ def _one_row_per_entry(table: Source, found: Mapping[str, str]) -> tuple[Source,
     return replace(rows, where=f"{table.where}, lists as one row per entry"), {name: name for name in names}
 
 
-def _known(ids: pa.ChunkedArray, known: pa.Array, what: str, where: str, data: PreparedData) -> Ints:
-    """(P,) number of each id; an id that the data do not have is refused."""
+def _known(ids: pa.ChunkedArray, known: pa.Array, what: tuple[str, str], where: str, data: PreparedData) -> Ints:
+    """(P,) number of each id; an id that the data do not have is refused. `what` is one of them, and several."""
     import pyarrow.compute as pc
 
     numbers = pc.index_in(ids, value_set=known)
     if numbers.null_count:
         unknown = pc.unique(ids.filter(pc.is_null(numbers)))
+        found = f"1 {what[0]}" if len(unknown) == 1 else f"{len(unknown):,} {what[1]}"
+        verb, such = ("is", ":") if len(unknown) == 1 else ("are", ", such as")
         raise DataError(
-            f"{where}: {len(unknown):,} {what} ({numbers.null_count:,} of {len(ids):,} rows) are not in {data.name}, "
-            f"such as {_some(unknown)}; there they are called {_some(known)}. Write the ids of the source, not numbers "
-            f"that a toolkit gave them, and leave out {what} that were filtered away."
+            f"{where}: {found} ({numbers.null_count:,} of {len(ids):,} rows) {verb} not in {data.name}{such} "
+            f"{_some(unknown)}; there {what[1]} are called {_some(known)}. Write the ids of the source, not numbers "
+            f"that a toolkit gave them, and leave out {what[1]} that were filtered away."
         )
     return np.asarray(numbers.to_numpy(), dtype=np.int64)
 
@@ -149,6 +154,15 @@ def _finite(table: Source, column: str, values: pa.ChunkedArray) -> Floats:
         remedy = f"{len(wrong):,} of {len(numbers):,} values are not finite numbers: such an entry has no place."
         raise table.error(column, int(wrong[0]), "no finite number", remedy)
     return numbers
+
+
+def _refuse_no_ranks(table: Source, column: str, ranks: Floats) -> None:
+    wrong = np.flatnonzero((ranks < 1) | (ranks != np.floor(ranks)))
+    if len(wrong):
+        remedy = (
+            "Ranks are whole numbers, and the best item of a person has rank 1. Is this a score, or a count from 0?"
+        )
+        raise table.error(column, int(wrong[0]), "no rank", remedy)
 
 
 def _sorted(users: Ints, items: Ints, worth: Mapping[str, Floats], rows: pa.Table, where: str) -> Entries:
@@ -171,16 +185,31 @@ def _sorted(users: Ints, items: Ints, worth: Mapping[str, Floats], rows: pa.Tabl
         )
     first = np.maximum.accumulate(np.where(same_user, 0, np.arange(len(order))))
     steps = np.cumsum(~same_user | (falls != 0))
+    if "score" not in worth:
+        _refuse_one_rank(same_user, falls, lambda row: entry(int(order[row])), where)
     return Entries(users[order], items[order], steps - steps[first], where)
 
 
-def _refuse_twice(users: Ints, items: Ints, where: str, entry: Any) -> None:
+def _refuse_one_rank(same_user: Any, falls: Floats, entry: Callable[[int], str], where: str) -> None:
+    """Ranks may tie, but ranks that are all equal order nothing: the column is something else."""
+    starts = np.flatnonzero(~same_user)
+    several, ordered = (np.logical_or.reduceat(x, starts) for x in (same_user, same_user & (falls != 0)))
+    equal = starts[several & ~ordered]
+    if len(equal):
+        raise DataError(
+            f"{where}: all entries have one rank for {len(equal):,} of {len(starts):,} people, the first at "
+            f"{entry(int(equal[0]))}. Ranks count from 1, the best, for each person; or give a column `score`."
+        )
+
+
+def _refuse_twice(users: Ints, items: Ints, where: str, entry: Callable[[int], str]) -> None:
     keys = users * (int(items.max()) + 1) + items
     order = np.argsort(keys, kind="stable")
     twice = np.flatnonzero(np.diff(keys[order]) == 0)
     if len(twice):
+        found = "1 entry occurs" if len(twice) == 1 else f"{len(twice):,} entries occur"
         raise DataError(
-            f"{where}: {len(twice):,} entries occur again, the first is {entry(int(order[twice[0] + 1]))}. "
+            f"{where}: {found} again, the first is {entry(int(order[twice[0] + 1]))}. "
             "An item has one place in a list. Are these lists of several parts or models? Write one file for each."
         )
 

@@ -39,13 +39,12 @@ CUTOFF = 10
 Weights = tuple[float, ...]
 
 
-def combine(
-    runs: Sequence[Run | Path | str], out: Path | str, fusion: str = "zscore", device: str = "auto"
-) -> Run:
+def combine(runs: Sequence[Run | Path | str], out: Path | str, fusion: str = "zscore", device: str = "auto") -> Run:
     """An ensemble of finished runs, with weights chosen on validation NDCG@10 and the test part scored once.
 
     Args:
-        runs: two or more different ones, or their folders, made on the same data and judged alike; the weights stay those that each run kept.
+        runs: two or more different ones, or their folders, made on the same data and judged alike; the weights stay
+            those that each run kept.
         out: the folder of the new run.
         fusion: `zscore` or `reciprocal_rank`, see `seqrec.models.ensemble`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
@@ -82,9 +81,8 @@ def combine(
 
 def _different(runs: Sequence[Run | Path | str]) -> list[Run]:
     """Two runs or more, opened, none of them twice."""
-    if isinstance(runs, (str, Path)) or len(runs) < 2:
-        found = 1 if isinstance(runs, (str, Path)) else len(runs)
-        raise ConfigError(f"An ensemble is made of two runs or more (got {found}).")
+    if len(runs) < 2:
+        raise ConfigError(f"An ensemble is made of two runs or more (got {len(runs)}).")
     opened = [run if isinstance(run, Run) else Run(run) for run in runs]
     folders = [run.path.resolve() for run in opened]
     for run, folder in zip(opened, folders, strict=True):
@@ -116,7 +114,7 @@ def _refuse_finished(out: Path) -> None:
         raise RunFolderError(f"{out} holds a run already: it is finished. For another one choose another --out.")
 
 
-def _config(first: Run, members: list[Any], fusion: str, weights: Weights | None) -> RunConfig:
+def _config(first: Run, members: list[Any], fusion: str, weights: Weights) -> RunConfig:
     model = {"name": "ensemble", "members": members, "fusion": fusion, "weights": weights}
     kept = first.config.to_dict()
     shared = {name: kept[name] for name in ("data", "evaluation", "seed")}

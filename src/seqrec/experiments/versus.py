@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from seqrec.data.config import DataConfig
 from seqrec.data.load import load_data
 from seqrec.data.prepared import PreparedData
 from seqrec.errors import ConfigError, DataError
 from seqrec.evaluation.evaluation import BREAKDOWN_AT, Evaluation
+from seqrec.evaluation.evaluator import EvaluationConfig
 from seqrec.evaluation.predictions import Predictions
 from seqrec.evaluation.significance import PairedTest, paired_test, per_person, verdict
 from seqrec.experiments import door
 from seqrec.experiments.run import Run
+from seqrec.models.base import Scorer
+from seqrec.models.build import parse_model
+
+#: Settings that are the same for all that is judged, by section.
+FIELDS = {"data": DataConfig.model_fields, "evaluation": EvaluationConfig.model_fields}
 
 
 @dataclass(frozen=True)
@@ -45,87 +52,131 @@ class Versus:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is judged, and on which data.
+    """What is judged, on which data, and how.
 
     Attributes:
         name: as it was named.
-        scorer: a run, lists of a file, or the name of a model that needs no training.
+        scorer: a run, lists of a file, or a model that needs no training, fitted.
         missing: what happens where lists say nothing, see `Predictions`.
+        protocol: fields of `EvaluationConfig` that were asked for.
     """
 
     name: str
-    scorer: Run | Predictions | str
+    scorer: Run | Scorer
     data: PreparedData
     missing: str
+    protocol: Mapping[str, Any]
 
     @classmethod
     def named(
-        cls, what: str | None, data: str | None, predictions: Path | None, missing: str, columns: Mapping[str, Any]
+        cls, what: str | None, data: str | None, predictions: Path | None, missing: str, changes: Mapping[str, Any]
     ) -> Subject:
         """What a command line names; nothing is read or downloaded before its words make sense.
 
         Args:
             what, data: the words in order; with `predictions` the first of them is the data.
-            columns: how a table of the data is read.
+            changes: settings by dotted key, as for `train`: `evaluation.` always, `data.` unless a run is judged,
+                `model.` for a model.
 
         Raises:
-            ConfigError: nothing is named, too much, or something that does not exist or has to be trained.
+            ConfigError: nothing is named, too much, or something that does not exist or has to be trained; or a
+                setting is wrong, or of something that is not there.
         """
         if predictions is not None:
-            if data is not None:
-                raise ConfigError(f"--predictions is what is judged, and {what} or {data} its data: leave one out.")
-            if not predictions.exists():
-                raise ConfigError(f"--predictions {predictions}: there is no such file.")
-            prepared = load_data(what or "ml-100k", **columns)
-            return cls(str(predictions), Predictions.read(predictions, prepared, missing), prepared, missing)
+            return cls._lists(what, data, predictions, missing, changes)
         if what is None:
-            raise ConfigError("Name a run, a model that needs no training, or --predictions FILE.")
+            raise ConfigError("Name a run, a model that needs no training, or --predictions FILE DATA.")
         if Path(what).is_file():
             raise ConfigError(f"{what} is a file and no run. To judge lists in it: --predictions {what} DATA")
-        if Path(what).exists():
-            run = Run(what)
-            return cls(what, run, door.run_data(run), missing)
-        name = door.untrained(what)  # a misspelt name is not worth a download
-        return cls(name, name, load_data(data or "ml-100k", **columns), missing)
+        found = door.named(what, data is not None)
+        if isinstance(found, Run):
+            if data is not None:
+                raise ConfigError(f"{what} is a run, and judged on the data it was made on: leave {data} out.")
+            asked = _sections(changes, "a run, which brings its data and its model,", ("evaluation",))
+            return cls(what, found, door.run_data(found), missing, asked["evaluation"])
+        asked = _sections(changes, "a model", ("data", "model", "evaluation"))
+        parse_model({**asked["model"], "name": found})  # a misspelt setting is not worth a download either
+        prepared = load_data(data or "ml-100k", **asked["data"])
+        return cls(found, door.fitted(found, prepared, asked["model"]), prepared, missing, asked["evaluation"])
 
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """Settings of the evaluation that the subject brings."""
-        return self.scorer.config.evaluation.model_dump() if isinstance(self.scorer, Run) else {}
+    @classmethod
+    def _lists(
+        cls, data: str | None, more: str | None, path: Path, missing: str, changes: Mapping[str, Any]
+    ) -> Subject:
+        if more is not None:
+            raise ConfigError(f"--predictions is what is judged, and {data} or {more} its data: leave one out.")
+        if not path.exists():
+            raise ConfigError(f"--predictions {path}: there is no such file.")
+        if data is None:
+            raise ConfigError(f"Name the data of the lists: seqrec evaluate --predictions {path} DATA")
+        asked = _sections(changes, "a file of lists", ("data", "evaluation"))
+        prepared = load_data(data, **asked["data"])
+        return cls(str(path), Predictions.read(path, prepared, missing), prepared, missing, asked["evaluation"])
 
-    def judged(self, part: str, device: str = "auto", settings: Mapping[str, Any] | None = None) -> Evaluation:
+    def judged(self, part: str, device: str = "auto") -> Evaluation:
         """See `seqrec.evaluate`."""
         data = None if isinstance(self.scorer, Run) else self.data
-        return door.evaluate(self.scorer, data, part, device, settings)
+        return door.evaluate(self.scorer, data, part, device, self.protocol)
+
+    @property
+    def whole_protocol(self) -> dict[str, Any]:
+        """Settings that what is set against it is judged by: those of a run, and what was asked for."""
+        own = self.scorer.config.evaluation.model_dump() if isinstance(self.scorer, Run) else {}
+        return {**own, **self.protocol}
 
 
-def versus(
-    subject: Subject,
-    found: Evaluation,
-    other: str,
-    part: str,
-    device: str = "auto",
-    settings: Mapping[str, Any] | None = None,
-) -> Versus:
+def _sections(changes: Mapping[str, Any], what: str, taken: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings by dotted key as settings by section, of which `what` takes only some.
+
+    Raises:
+        ConfigError: a key of another section, one that is an argument, or a wrong setting of the evaluation.
+    """
+    found: dict[str, dict[str, Any]] = {section: {} for section in taken}
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        if key in ("data.source", "model.name"):
+            raise ConfigError(f"{key}: name the {section} as an argument instead.")
+        if section not in taken or not name:
+            hints = [f" Did you mean {at}.{key}?" for at in taken if key in FIELDS.get(at, ())]
+            keys = ", ".join(f"{section}.KEY=VALUE" for section in taken)
+            raise ConfigError(f"{key}: {what} takes {keys}, such as evaluation.filter_seen=false.{''.join(hints)}")
+        found[section][name] = value
+    EvaluationConfig.parse(found["evaluation"], "evaluation.")
+    return found
+
+
+def opponent(name: str) -> Run | Path | str:
+    """What `--against` names: a run, a file of predictions, or a model that needs no training.
+
+    Raises:
+        ConfigError: it is none of these.
+        RunFolderError: it is a folder and no run.
+    """
+    return Path(name) if Path(name).is_file() else door.named(name)
+
+
+def versus(subject: Subject, found: Evaluation, other: str, part: str, device: str = "auto") -> Versus:
     """Compare what was found for `subject` with something else by a paired test over people.
 
     Args:
-        other: a run's folder (its kept per-user results are used), a file of predictions, or a baseline's name.
-        settings: those that gave `found`; a file and a baseline are judged by them too.
+        other: a run's folder (its kept per-user results are used), a file of predictions, or a baseline's name. A file
+            and a baseline are judged by the settings of `subject`.
 
     Raises:
         DataError: the two were not asked the same, or not judged alike.
         ConfigError: `other` is nothing of that kind.
     """
-    path = Path(other)
-    if path.is_dir():
-        judged = kept_by(Run(path), subject.data, part, found)
+    rival = opponent(other)
+    if isinstance(rival, Run):
+        judged = kept_by(rival, subject.data, part, found)
     else:
-        scorer = Predictions.read(path, subject.data, subject.missing) if path.exists() else door.untrained(other)
-        judged = door.evaluate(scorer, subject.data, part, device, subject.protocol | dict(settings or {}))
+        scorer = Predictions.read(rival, subject.data, subject.missing) if isinstance(rival, Path) else rival
+        judged = door.evaluate(scorer, subject.data, part, device, subject.whole_protocol)
     common = set(found.ks) & set(judged.ks)  # the smallest cut-off is in every evaluation by these settings
     metric = f"ndcg@{max([k for k in common if k <= BREAKDOWN_AT], default=min(common))}"
-    values, others = (per_person(x.per_case(metric), x.users) for x in (found, judged))
+    # People by the text of their ids, as comparisons of runs have them: the same signs are flipped, so p is the same.
+    people = np.array(subject.data.user_ids(), dtype=object)
+    values, others = (per_person(x.per_case(metric), people[x.users]) for x in (found, judged))
     test = paired_test(values, others)
     words = verdict(test, test.p_permutation)
     return Versus(other, metric, float(values.mean()), float(others.mean()), test, words)

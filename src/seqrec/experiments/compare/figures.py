@@ -10,13 +10,17 @@ from dataclasses import dataclass
 
 from seqrec.experiments.compare import svg
 from seqrec.experiments.compare.notation import duration, interval, measure, number, short
-from seqrec.experiments.compare.standing import Axis, Line, Part, may_be_best, ranked
+from seqrec.experiments.compare.standing import Axis, Line, Part, marked, ranked, reference
 from seqrec.experiments.compare.table import Comparison, Row
 
 #: Height of one line of text with room around it.
 STEP = 26.0
 #: Below the plot: ticks and the axis' name.
 FOOT = 46.0
+#: Room that names beside a plot take at most.
+LABELS = 330.0
+#: Keeps words readable over lines.
+HALO = 'paint-order="stroke" stroke="#ffffff" stroke-width="3" stroke-linejoin="round"'
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,23 @@ def intervals(comparison: Comparison, part: Part, name: str) -> Figure | None:
     if not rows:
         return None
     title = f"{measure(comparison.metric)} with 95% intervals"
-    left = min(max(svg.text_width(row.name) for row in rows) + 22, 290)
+    strong, whom = marked(comparison, part), reference(comparison, part)
+    bold = [row.name in strong.names for row in rows]
+    left = min(max(svg.text_width(row.name, bold=on) for row, on in zip(rows, bold, strict=True)) + 24, LABELS)
     top, bottom = 12.0, 12 + STEP * len(rows)
     spans = [end for row in rows for end in (row.low, row.high, row.test[comparison.metric].mean)]
     scale = svg.Scale(*svg.padded(spans), left, svg.WIDTH - 64)
     parts = [*_across(scale, top, bottom), _axis_name((left + svg.WIDTH - 64) / 2, bottom, measure(comparison.metric))]
-    strong = may_be_best(comparison, part)
-    for place, row in enumerate(rows):
-        y, mean, filled = 12 + STEP * (place + 0.5), row.test[comparison.metric].mean, row.name in strong
+    parts += _guide(scale, comparison.metric, whom, top, bottom)
+    for place, (row, filled) in enumerate(zip(rows, bold, strict=True)):
+        y, mean = 12 + STEP * (place + 0.5), row.test[comparison.metric].mean
         colour = svg.COLOURS[0] if filled else svg.MUTED
         parts.append(
             svg.group(
                 f"{row.name}: {number(mean)}, 95% interval {interval(row.low, row.high)}",
-                svg.text(left - 14, y + 4.5, svg.clipped(row.name, left - 20), "end", more=_weight(filled)),
+                svg.text(
+                    left - 14, y + 4.5, svg.clipped(row.name, left - 20, bold=filled), "end", more=_weight(filled)
+                ),
                 svg.line(scale(row.low), y, scale(row.high), y, colour, 3, 'stroke-linecap="round" opacity=".45"'),
                 svg.marker("circle", scale(mean), y, colour, filled),
                 svg.text(svg.WIDTH - 4, y + 4.5, number(mean), "end", more=_weight(filled)),
@@ -56,10 +64,17 @@ def intervals(comparison: Comparison, part: Part, name: str) -> Figure | None:
     caption = (
         "Each interval is of one row alone. Tests are paired by person and see finer differences than overlap does."
     )
-    if strong:
-        filled_is = "Filled: no test shows it to be worse than another row. Hollow: shown to be worse, or not tested."
-        caption = f"{filled_is} {caption}"
+    dashed = f"Dashed: the reference, {whom.name}." if whom else ""
+    caption = " ".join(filter(None, (strong.why and f"Filled: {strong.why}.", dashed, caption)))
     return Figure(svg.figure(name, title, about, bottom + FOOT, parts), caption)
+
+
+def _guide(scale: svg.Scale, metric: str, whom: Row | None, top: float, bottom: float) -> list[str]:
+    """A dashed line where the reference is."""
+    if whom is None or metric not in whom.test:
+        return []
+    x = scale(whom.test[metric].mean)
+    return [svg.line(x, top, x, bottom, svg.MUTED, 1.2, 'stroke-dasharray="3 4"')]
 
 
 def along(comparison: Comparison, axis: Axis, name: str) -> Figure | None:
@@ -100,18 +115,19 @@ def costs(comparison: Comparison, part: Part, name: str) -> Figure | None:
     if not rows:
         return None
     top, bottom, left, right = 14.0, 360.0, 58.0, svg.WIDTH - 20
-    x_scale = svg.Scale(*svg.padded_log([row.seconds or 1.0 for row in rows]), left, right, log=True)
+    # The dearest points keep room for their names.
+    x_scale = svg.Scale(*svg.padded_log([row.seconds or 1.0 for row in rows]), left, right - 80, log=True)
     y_scale = svg.Scale(*svg.padded([end for row in rows for end in (row.low, row.high)], 0.1), bottom, top)
-    parts = [*_up(y_scale, left, right), *_across(x_scale, top, bottom, _round_time)]
-    parts += [_axis_name((left + right) / 2, bottom, "time per run (logarithmic)")]
+    parts = [*_up(y_scale, left, right), *_across(x_scale, top, bottom, _plain)]
+    parts += [_axis_name((left + right) / 2, bottom, "seconds per run (logarithmic)")]
     parts += [_side_name(measure(metric), (top + bottom) / 2)]
     points = [(x_scale(row.seconds or 1.0), y_scale(row.test[metric].mean)) for row in rows]
-    parts += _points(rows, points, metric, y_scale, may_be_best(comparison, part), _labels(comparison, part))
+    parts += _points(rows, points, metric, y_scale, marked(comparison, part).names, _labels(comparison, part))
     missing = len(comparison.of(part)) - len(rows)
     caption = "Further up is more accurate, further left is cheaper; evaluation is part of the time. Filled as above."
     caption += f" {missing} without a training time: not drawn." if missing else ""
     if any(row.beside > 1 for row in rows):
-        caption += " Runs shared the machine, so times are no benchmark."
+        caption += " Some runs shared the machine: their times are no benchmark."
     about = " ".join(f"{row.name}: {number(row.test[metric].mean)} in {duration(row.seconds)}." for row in rows)
     title = f"Time per run against {measure(metric)}"
     return Figure(svg.figure(name, title, about, bottom + FOOT, parts), caption)
@@ -122,7 +138,7 @@ def _points(
     points: list[tuple[float, float]],
     metric: str,
     scale: svg.Scale,
-    strong: set[str],
+    strong: frozenset[str],
     labels: list[str],
 ) -> list[str]:
     """Points with names; those of one model are joined, and one of them carries its name."""
@@ -224,12 +240,16 @@ def _beside(x: float, y: float, name: str, taken: list[Box]) -> str:
         (x, y + 20, "middle"),
         (x + 9, y - 8, "start"),
         (x + 9, y + 17, "start"),
+        (x - 9, y - 8, "end"),
+        (x - 9, y + 17, "end"),
+        (x + 10, y + 20, "end"),
+        (x + 10, y - 10, "end"),
     ):
         start = at - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
         box = (start, base - 11, start + wide, base + 3)
         if start > 62 and box[2] < svg.WIDTH and not any(_overlap(box, other) for other in taken):
             taken.append(box)
-            return svg.text(at, base, shown, anchor, more='font-size="12"')
+            return svg.text(at, base, shown, anchor, more=f'font-size="12" {HALO}')
     return ""
 
 
@@ -260,9 +280,9 @@ def _up(scale: svg.Scale, left: float, right: float) -> list[str]:
     return parts
 
 
-def _round_time(seconds: float) -> str:
-    words = duration(seconds)
-    return words.replace(".00 s", " s").replace(".0 s", " s").replace(" 00 s", "").replace(" 00 min", "")
+def _plain(value: float) -> str:
+    """A round value with as many digits as it needs: `0.002`, `50`, `20,000`."""
+    return f"{value:,.9f}".rstrip("0").rstrip(".")
 
 
 def _decimals(ticks: list[float]) -> int:

@@ -12,24 +12,27 @@ from seqrec.experiments.compare.tables import Cell, Sheet, by_length, by_popular
 from seqrec.experiments.compare.words import gaps, headline, overall, protocol
 from seqrec.experiments.compare.words import varied as varied_sentences
 
+#: Tables with more columns are set smaller.
+MANY = 9
 STYLE = """
 :root { color-scheme: light; --ink: #1c2128; --muted: #5b6470; --line: #dfe3e8; --soft: #f5f7f9; --accent: #0072b2;
   --bad: #a33a00; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #fff; color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 2.75rem 1.5rem 4rem; }
+main { max-width: 76rem; margin: 0 auto; padding: 2.75rem 1.5rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .35rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.35rem; margin: 3.25rem 0 .25rem; padding-top: 1.5rem; border-top: 2px solid var(--ink);
   overflow-wrap: anywhere; }
 h3 { font-size: 1.02rem; margin: 2.25rem 0 .4rem; }
 p { margin: .4rem 0; max-width: 56rem; }
 .lead, .note, figcaption, nav { color: var(--muted); }
-.note, figcaption { font-size: .85rem; max-width: 56rem; }
+.note, figcaption { font-size: .85rem; max-width: 62rem; text-wrap: pretty; }
 nav { margin: 1rem 0 0; font-size: .92rem; } nav a { color: var(--accent); margin-right: 1.1rem; }
 .said { margin: 1.1rem 0; padding: .7rem 1.1rem .7rem 2.2rem; background: var(--soft);
   border-left: 4px solid var(--accent); border-radius: 0 .4rem .4rem 0; }
-.said li { margin: .3rem 0; max-width: 56rem; overflow-wrap: anywhere; } .said li:first-child { font-weight: 600; }
+.said li { margin: .3rem 0; max-width: 62rem; text-wrap: pretty; overflow-wrap: anywhere; }
+.said li:first-child { font-weight: 600; }
 .varied li:first-child { font-weight: inherit; }
 .failed { margin: 1.25rem 0; padding: .7rem 1.1rem; border: 2px solid var(--bad); border-radius: .4rem; }
 .failed strong { color: var(--bad); } .failed ul { margin: .3rem 0 0; padding-left: 1.2rem; }
@@ -45,11 +48,14 @@ tbody tr:not(:last-child) > * { border-bottom: 1px solid var(--line); }
 tbody tr:hover > * { background: var(--soft); }
 th, td { padding: .32rem .55rem; text-align: left; font-weight: 400; vertical-align: top; }
 th { font-weight: 600; } tbody th { font-weight: 400; } tbody th { min-width: 10rem; }
-tbody th, td.word { overflow-wrap: break-word; }
+tbody th, td.word { overflow-wrap: break-word; } td.word { min-width: 10rem; }
+.many { font-size: .78rem; } .many td, .many th { padding: .3rem .42rem; }
+.many tbody th, .many td.word { min-width: 9rem; }
 tbody .strong { font-weight: 700; }
 th.number, td.number { text-align: right; } td.number { white-space: nowrap; }
 @media print { @page { margin: 14mm; } body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  table { font-size: 7pt; } th, td { padding: .15rem .3rem; } tbody th { min-width: 0; }
+  table { font-size: 7pt; } th, td { padding: .15rem .3rem; }
+  tbody th, td.word, .many tbody th, .many td.word { min-width: 0; }
   .note, figcaption { font-size: 8.5pt; } .wide { overflow: visible; } nav { display: none; }
   h2, h3 { break-after: avoid; } figure, tr, .said { break-inside: avoid; }
   .said, .failed { print-color-adjust: exact; }
@@ -133,10 +139,12 @@ def _table(sheet: Sheet) -> str:
         f'<th scope="col" class="{kind}">{escape(words)}</th>' for kind, words in zip(kinds, sheet.headers, strict=True)
     )
     body = "\n".join(f"<tr>{_cells(row, kinds)}</tr>" for row in sheet.rows)
+    look = ' class="many"' if len(sheet.headers) > MANY else ""
     note = f'\n<p class="note">{escape(sheet.explained())}</p>' if sheet.explained() else ""
     return (
         f"<h3>{escape(sheet.title)}</h3>\n"
-        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>{note}'
+        f'<div class="wide"><table{look}>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table></div>{note}"
     )
 
 

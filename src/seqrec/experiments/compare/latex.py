@@ -46,7 +46,7 @@ PAGE = 40
 #: Opens what is scaled down to the line, if it is wider.
 FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 #: Columns of the tests that a page has no room for.
-LEFT_OUT = ("why", "p bootstrap", "p permutation", "people", "tests together")
+LEFT_OUT = ("p bootstrap", "p permutation")
 
 
 def to_latex(comparison: Comparison) -> str:

@@ -51,9 +51,11 @@ def p_words(p: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.42 s`, `12.3 s`, `5 min 12 s`, `2 h 03 min`."""
+    """`3 ms`, `0.42 s`, `12.3 s`, `5 min 12 s`, `2 h 03 min`."""
     if seconds is None:
         return NONE
+    if seconds < 0.0995:
+        return "< 1 ms" if seconds < 0.0005 else f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from seqrec.evaluation.significance import Verdict
-from seqrec.experiments.compare.notation import is_number
+from seqrec.experiments.compare.notation import is_number, short
 from seqrec.experiments.compare.table import Comparison, Row, Test, in_order
 
 Part = tuple[str, str]
@@ -37,8 +38,16 @@ def seen_from(test: Test, name: str) -> Test:
 
 
 def tests_of(comparison: Comparison, part: Part) -> list[Test]:
-    """Tests of one (data, split)."""
-    return [test for test in comparison.tests if (test.data, test.split) == part]
+    """Tests of one (data, split): against the reference or of pairs, of the ends of each setting, of ensembles."""
+    found = [test for test in comparison.tests if (test.data, test.split) == part]
+    keys = [REFERENCE, PAIR, *(test.why for test in found if test.why not in (REFERENCE, PAIR, MEMBER)), MEMBER]
+    return sorted(found, key=lambda test: keys.index(test.why))
+
+
+def told(why: str) -> str:
+    """What a test is for, in words."""
+    named = {REFERENCE: "against the reference", PAIR: "pair", MEMBER: "ensemble against its best member"}
+    return named.get(why, f"ends of {short(why)}")
 
 
 def ranked(comparison: Comparison, part: Part) -> list[Row]:
@@ -66,17 +75,45 @@ def against(comparison: Comparison, part: Part) -> dict[str, list[Test]]:
     return found
 
 
-def may_be_best(comparison: Comparison, part: Part) -> set[str]:
-    """Names of rows that no test shows to be worse than another, and of the row with the highest value.
+def reference(comparison: Comparison, part: Part) -> Row | None:
+    """The row that every other was tested against; None where all pairs were tested, or nothing was."""
+    if not any(test.why == REFERENCE for test in tests_of(comparison, part)):
+        return None
+    names = against(comparison, part)
+    return next((row for row in ranked(comparison, part) if row.name in names), None)
 
-    Rows that were not tested are not in it, nor is anything where nothing was tested.
+
+@dataclass(frozen=True)
+class Marked:
+    """Rows that stand out, and in words why; no words where none does."""
+
+    names: frozenset[str]
+    why: str
+
+
+def marked(comparison: Comparison, part: Part) -> Marked:
+    """Rows that may be the best: not shown to be worse than the reference, or than any row where all pairs were tested.
+
+    Where a test shows a row to be better than the reference, only such rows stand out. None does while a tested row
+    above it does not. What is tested for another reason, such as an ensemble against its member, plays no part.
     """
-    tests = tests_of(comparison, part)
-    if not tests:
-        return set()
+    tests = [test for found in against(comparison, part).values() for test in found]
+    whom = reference(comparison, part)
+    if whom is None:
+        tests = [seen for test in tests_of(comparison, part) if test.why == PAIR for seen in _both(test)]
     tested = {name for test in tests for name in (test.first, test.second)}
-    worse = {seen.first for test in tests for seen in _both(test) if seen.verdict == "worse"}
-    return (tested - worse) | ({ranked(comparison, part)[0].name} - worse)
+    wanted = tested - {test.first for test in tests if test.verdict == "worse"}
+    why, cut = f"not shown to be worse than {whom.name if whom else 'any other row'}", "nor below a row that is"
+    better = {test.first for test in tests if test.verdict == "better"}
+    if whom and better:
+        wanted, why, cut = better, f"shown to be better than {whom.name}", "and not below a row that is not"
+    order = [row.name for row in ranked(comparison, part) if row.name in tested]
+    names = frozenset(takewhile(wanted.__contains__, order))
+    if not names:
+        why = ""
+    elif names != wanted:
+        why += f", {cut}"
+    return Marked(names, why)
 
 
 @dataclass(frozen=True)

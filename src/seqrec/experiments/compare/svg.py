@@ -16,6 +16,11 @@ MARKERS = ("circle", "square", "diamond", "triangle", "down")
 INK, MUTED, GRID = "#1c2128", "#5b6470", "#e3e7eb"
 WIDTH = 780.0
 SIZE = 13.0
+#: Ticks that a logarithmic axis has at most.
+MOST = 10
+#: Widths in parts of the size, of the widest common fonts rather than of the usual one.
+NARROW, ROUND, BROAD = 0.42, 0.64, 1.0
+BOLD = 1.1
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Scale:
 
     def ticks(self, about: int = 6) -> list[float]:
         """Round values within the scale."""
-        return self._decades() if self.log else self._steps(about)
+        return self._powers() if self.log else self._steps(about)
 
     def _steps(self, about: int) -> list[float]:
         rough = (self.high - self.low) / about
@@ -43,11 +48,17 @@ class Scale:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(number * step, 12) for number in range(first, last + 1)]
 
-    def _decades(self) -> list[float]:
+    def _powers(self) -> list[float]:
+        """1, 2 and 5 times powers of ten, or as few of the powers as are not too many."""
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        wide = self.high / self.low > 2000
-        found = [10.0**power * times for power in powers for times in ((1,) if wide else (1, 2, 5))]
-        return [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
+        found = self._within([10.0**power * times for power in powers for times in (1, 2, 5)])
+        if len(found) <= MOST:
+            return found
+        found = self._within([10.0**power for power in powers])
+        return found[:: math.ceil(len(found) / MOST)]
+
+    def _within(self, values: list[float]) -> list[float]:
+        return [value for value in values if self.low * 0.999 <= value <= self.high * 1.001]
 
 
 def padded(values: list[float], share: float = 0.06) -> tuple[float, float]:
@@ -58,22 +69,28 @@ def padded(values: list[float], share: float = 0.06) -> tuple[float, float]:
 
 
 def padded_log(values: list[float]) -> tuple[float, float]:
-    """The same for positive values on a logarithmic scale: at least a factor of four apart."""
+    """The same for positive values on a logarithmic scale: at least a factor of ten apart, so that ticks are three."""
     low, high = min(values) / 1.4, max(values) * 1.4
-    stretch = max(4 / (high / low), 1) ** 0.5
+    stretch = max(10 / (high / low), 1) ** 0.5
     return low / stretch, high * stretch
 
 
-def text_width(text: str, size: float = SIZE) -> float:
-    """Roughly how wide text is in a proportional font."""
-    return size * sum(1.0 if east_asian_width(c) in "WF" else 0.56 for c in text)
+def text_width(text: str, size: float = SIZE, bold: bool = False) -> float:
+    """How much room text needs in a proportional font, whichever it is."""
+    return size * (BOLD if bold else 1.0) * sum(map(_wide, text))
 
 
-def clipped(text: str, most: float, size: float = SIZE) -> str:
+def _wide(c: str) -> float:
+    if east_asian_width(c) in "WF" or c in "mwMW@%…—":
+        return BROAD
+    return NARROW if c in "fijlrtI .,:;'|!()[]-/" else 0.76 if c.isupper() or c in "+=<>~±" else ROUND
+
+
+def clipped(text: str, most: float, size: float = SIZE, bold: bool = False) -> str:
     """Text that fits into `most`, its end cut off where it has to be."""
-    if text_width(text, size) <= most:
+    if text_width(text, size, bold) <= most:
         return text
-    while text and text_width(text + "…", size) > most:
+    while text and text_width(text + "…", size, bold) > most:
         text = text[:-1]
     return text.rstrip() + "…"
 

@@ -1,6 +1,6 @@
 """The tables of a comparison, neutral: headers and cells, for whoever draws them.
 
-What is bold is not shown to be worse than anything else, so that no difference is read where none is shown.
+What is bold is not shown to be worse than the reference, so that no difference is read where none is shown.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from seqrec.experiments.compare.notation import (
     count,
     duration,
     interval,
+    listed,
     measure,
     number,
     p_number,
@@ -21,15 +22,17 @@ from seqrec.experiments.compare.notation import (
     spread,
 )
 from seqrec.experiments.compare.standing import (
-    REFERENCE,
+    MEMBER,
     Axis,
     Line,
     Part,
     against,
     axes,
-    may_be_best,
+    marked,
     ranked,
+    reference,
     tests_of,
+    told,
 )
 from seqrec.experiments.compare.table import Comparison, Row, Test
 
@@ -37,7 +40,6 @@ from seqrec.experiments.compare.table import Comparison, Row, Test
 SHOWN = ("ndcg@10", "recall@10", "mrr@10")
 #: What breakdowns are of.
 BREAKDOWN = "ndcg@10"
-MARKED = "no test shows it to be worse than another row"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Sheet:
         left: how many of the first columns are words; the others are numbers.
         note: what stands under it.
         marked: what it means that a cell stands out; empty where none does.
+        tested: headers of which deviations stay however little room there is.
     """
 
     title: str
@@ -64,6 +67,7 @@ class Sheet:
     left: int = 1
     note: str = ""
     marked: str = ""
+    tested: tuple[str, ...] = ()
 
     def explained(self, mark: str = "Bold") -> str:
         """The note, and what standing out means, which is called `mark`."""
@@ -98,32 +102,52 @@ def main(comparison: Comparison, part: Part) -> Sheet:
     """Accuracy on the test part, the validation beside it, and what the tests say; highest first."""
     metrics = list(dict.fromkeys((comparison.metric, *SHOWN)))
     title = measure(comparison.metric)
-    strong, anchors = may_be_best(comparison, part), against(comparison, part)
+    strong, anchors = marked(comparison, part), against(comparison, part)
     shown = {test.first: test for tests in anchors.values() for test in tests}
-    whom = next(iter(anchors)) if len(anchors) == 1 else "reference"
+    role = dict.fromkeys(anchors, "reference" if reference(comparison, part) else "highest")
     rows, lines = ranked(comparison, part), []
     for row in rows:
         runs = len(row.seeds)
-        bold = row.name in strong
+        bold = row.name in strong.names
         values = [Cell(spread(row.test.get(name), runs), bold and name == comparison.metric) for name in metrics]
         beside = [interval(row.low, row.high), spread(row.validation.get(comparison.metric), runs)]
-        lines.append((Cell(row.name, bold), *values, *map(Cell, (*beside, *_judged(row, shown, anchors)))))
-    seeds = max(len(row.seeds) for row in rows)
-    note = f"Mean ± standard deviation over {seeds} seeds. " if seeds > 1 else ""
-    note += "".join(f"{row.name}: {len(row.seeds)} seeds. " for row in rows if 1 < len(row.seeds) < seeds)
-    note += f"The interval is a 95% bootstrap over people, of {title}."
-    if shown:
-        note += f" Tests are of {title}, p after Holm's correction; other columns are not tested."
-    headers = ("model", *map(measure, metrics), "95% interval", f"valid. {title}", "p", f"against {whom}")
-    return _kept(Sheet("Accuracy", headers, tuple(lines), note=note, marked=MARKED if strong else ""))
+        lines.append((Cell(row.name, bold), *values, *map(Cell, (*beside, *_judged(row, shown, role)))))
+    whom = f"against {next(iter(anchors))}" if len(anchors) == 1 else "against"
+    headers = ("model", *map(measure, metrics), "95% interval", f"valid. {title}", "p", whom)
+    ends = f"95% interval: bootstrap over people, around the mean {title} over cases."
+    note = " ".join(filter(None, (_seeds(rows), ends, _p(comparison, part))))
+    return _kept(Sheet("Accuracy", headers, tuple(lines), note=note, marked=strong.why, tested=(title,)))
 
 
-def _judged(row: Row, shown: dict[str, Test], anchors: dict[str, list[Test]]) -> tuple[str, str]:
+def _seeds(rows: list[Row]) -> str:
+    """What is averaged, and which rows have fewer runs than the others."""
+    most = max(len(row.seeds) for row in rows)
+    if most < 2:
+        return ""
+    fewer: dict[int, list[str]] = {}
+    for row in rows:
+        if 1 < len(row.seeds) < most:
+            fewer.setdefault(len(row.seeds), []).append(row.name)
+    said = "".join(f", over {many} for {listed(names)}" for many, names in sorted(fewer.items(), reverse=True))
+    single = "; one run where there is no ±" if any(len(row.seeds) < 2 for row in rows) else ""
+    return f"Mean ± standard deviation over {most} seeds{said}{single}."
+
+
+def _p(comparison: Comparison, part: Part) -> str:
+    """What the p values of the main table are of."""
+    found = [test for tests in against(comparison, part).values() for test in tests]
+    if not found:
+        return ""
+    family = found[0].family
+    together = f", after Holm's correction over {family} tests" if family > 1 else ""
+    title = measure(comparison.metric)
+    return f"p: permutation test of {title} paired by person{together}; other columns are not tested."
+
+
+def _judged(row: Row, shown: dict[str, Test], role: dict[str, str]) -> tuple[str, str]:
     if row.name in shown:
-        test = shown[row.name]
-        return p_number(test.p_holm), test.verdict
-    whys = {test.why for test in anchors.get(row.name, [])}
-    return "", "reference" if REFERENCE in whys else "highest" if whys else ""
+        return p_number(shown[row.name].p_holm), shown[row.name].verdict
+    return "", role.get(row.name, "")
 
 
 def by_popularity(comparison: Comparison, part: Part) -> Sheet:
@@ -149,64 +173,70 @@ def _breakdown(comparison: Comparison, part: Part, what: str, of: Callable[[Row]
 
 def cost(comparison: Comparison, part: Part) -> Sheet:
     """What each row took."""
-    headers = ("model", "training", "per epoch", "epochs", "parameters", "peak memory", "runs at once", "on")
-    rows = tuple(
-        tuple(
-            map(
-                Cell,
-                (
-                    row.name,
-                    duration(row.seconds),
-                    duration(row.seconds_per_epoch),
-                    NONE if row.epochs is None else f"{row.epochs:.1f}".removesuffix(".0"),
-                    count(row.parameters),
-                    NONE if row.peak_memory_mib is None else f"{row.peak_memory_mib:,.0f} MiB",
-                    str(row.beside),
-                    row.device or NONE,
-                ),
-            )
-        )
-        for row in ranked(comparison, part)
-    )
-    note = "Per run, mean over seeds. Training includes its evaluations."
-    if any(row.beside > 1 for row in comparison.of(part)):
-        note += " Rows with several runs at once shared the machine: their times are no benchmark."
-    return Sheet("Cost", headers, rows, note=note)
+    rows = ranked(comparison, part)
+    shared = any(row.beside > 1 for row in rows if row.seconds is not None)
+    headers = ["model", "time", "per epoch", "epochs", "parameters", "peak memory"]
+    headers += ["runs at once"] if shared else []
+    headers += ["on"] if len({row.device for row in comparison.rows if row.device}) > 1 else []
+    cells = tuple(tuple(Cell(_cost(row)[header]) for header in headers) for row in rows)
+    note = "Per run, mean over seeds."
+    if any(test.why == MEMBER for test in tests_of(comparison, part)):
+        note += " An ensemble's time is its members' and the search for its weights; fitted and trained rows include"
+        note += " their evaluations."
+    else:
+        note += " Time includes evaluations."
+    if shared:
+        note += " Runs at once: how many shared the machine; where it is more than one, times are no benchmark."
+    return _kept(Sheet("Cost", tuple(headers), cells, note=note))
+
+
+def _cost(row: Row) -> dict[str, str]:
+    """By header; a dash where nothing was measured."""
+    return {
+        "model": row.name,
+        "time": duration(row.seconds),
+        "per epoch": duration(row.seconds_per_epoch),
+        "epochs": NONE if row.epochs is None else f"{row.epochs:.1f}".removesuffix(".0"),
+        "parameters": count(row.parameters),
+        "peak memory": NONE if row.peak_memory_mib is None else f"{row.peak_memory_mib:,.0f} MiB",
+        "runs at once": NONE if row.seconds is None else str(row.beside),
+        "on": row.device or NONE,
+    }
 
 
 def tests(comparison: Comparison, part: Part) -> Sheet:
-    """Every test in full."""
+    """Every test in full, one family after the other."""
     found = tests_of(comparison, part)
-    numbers = ("difference", "95% interval", "p bootstrap", "p permutation", "p Holm", "effect", "people")
+    numbers = ("difference", "95% interval", "p bootstrap", "p permutation", "p Holm", "effect")
     headers = ("first", "second", "why", *numbers, "tests together", "verdict")
-    rows = tuple(
-        tuple(
-            map(
-                Cell,
-                (
-                    test.first,
-                    test.second,
-                    short(test.why),
-                    number(test.difference),
-                    interval(test.low, test.high),
-                    p_number(test.p_bootstrap),
-                    p_number(test.p_permutation),
-                    p_number(test.p_holm),
-                    number(test.effect, 3),
-                    f"{test.users:,}",
-                    str(test.family),
-                    test.verdict,
-                ),
-            )
-        )
-        for test in found
-    )
+    rows = tuple(tuple(map(Cell, _tested(test))) for test in found)
+    people = listed(list(dict.fromkeys(f"{test.users:,}" for test in found))) if found else "none"
     note = (
-        f"Of {measure(comparison.metric)}, first minus second, paired by person; a difference is shown where p after "
-        f"Holm is at most {comparison.alpha:g}; intervals are not corrected. Effect: mean of the differences over "
-        "their standard deviation."
+        f"Of {measure(comparison.metric)}, first minus second, paired by person ({people} of them); the verdict is on "
+        "the first. A difference is shown where p Holm, which is p permutation corrected for the tests together, is at "
+        f"most {comparison.alpha:g}; intervals are not corrected. Effect: mean of the differences over their standard "
+        "deviation."
     )
+    pairs = [frozenset((test.first, test.second)) for test in found]
+    if len(set(pairs)) < len(pairs):
+        note += " A pair that is tested for two reasons is corrected with each of them, so its p Holm may differ."
     return Sheet("Tests", headers, rows, left=3, note=note)
+
+
+def _tested(test: Test) -> tuple[str, ...]:
+    return (
+        test.first,
+        test.second,
+        told(test.why),
+        number(test.difference),
+        interval(test.low, test.high),
+        p_number(test.p_bootstrap),
+        p_number(test.p_permutation),
+        p_number(test.p_holm),
+        number(test.effect, 3),
+        str(test.family),
+        test.verdict,
+    )
 
 
 def varied(comparison: Comparison, axis: Axis) -> list[Sheet]:

@@ -19,13 +19,14 @@ from seqrec.experiments.compare.notation import (
 from seqrec.experiments.compare.standing import (
     MEMBER,
     PAIR,
-    REFERENCE,
     Axis,
     Line,
     Part,
     against,
     axes,
     ranked,
+    reference,
+    seen_from,
     tests_of,
 )
 from seqrec.experiments.compare.table import Comparison, Row, Test
@@ -45,12 +46,12 @@ def overall(comparison: Comparison, part: Part) -> list[str]:
     """Which row has the highest value, and who is shown to be worse, better or neither."""
     rows = ranked(comparison, part)
     anchors = against(comparison, part)
-    said = [_highest(comparison, rows)]
+    said = [_highest(comparison, rows), *_reference(comparison, part, rows)]
     for anchor, tests in anchors.items():
         said += _tested(anchor, tests, rows)
     tests = tests_of(comparison, part)
     pairs = [test for test in tests if test.why == PAIR]
-    if pairs and not any(test.why == REFERENCE for test in tests):
+    if pairs:
         shown = sum(test.verdict != "no difference shown" for test in pairs)
         said.append(f"A difference is shown for {shown} of the {_counted(len(pairs), 'pair')} tested.")
     said += [_fused(test) for test in tests if test.why == MEMBER]
@@ -98,35 +99,49 @@ def _highest(comparison: Comparison, rows: list[Row]) -> str:
     return f"{best.name} has the highest {title} of {len(rows)}: {what}."
 
 
+def _reference(comparison: Comparison, part: Part, rows: list[Row]) -> list[str]:
+    """Where the reference stands, when it is not the highest."""
+    whom = reference(comparison, part)
+    if whom is None or whom is rows[0] or comparison.metric not in whom.test:
+        return []
+    what = f"{number(whom.test[comparison.metric].mean)} (95% interval {interval(whom.low, whom.high)})"
+    better = any(test.verdict == "better" for test in against(comparison, part)[whom.name])
+    none = "" if better else " No row is shown to be better than it."
+    return [f"The reference, {whom.name}, is number {rows.index(whom) + 1} with {what}.{none}"]
+
+
 def _tested(anchor: str, tests: list[Test], rows: list[Row]) -> list[str]:
     """The tests against one row, which is their second."""
     groups: dict[Verdict, list[Test]] = {}
     for test in tests:
         groups.setdefault(test.verdict, []).append(test)
-    told: tuple[Verdict, Verdict] = ("worse", "better")
+    sides: tuple[Verdict, Verdict] = ("better", "worse")
     said = [
         f"Shown to be {verdict} than {anchor}: {_gathered(groups[verdict], rows)}."
-        for verdict in told
+        for verdict in sides
         if verdict in groups
     ]
-    alike = groups.get("no difference shown", [])
+    alike = [seen_from(test, anchor) for test in groups.get("no difference shown", [])]
     if len(alike) > TOLD:
-        names = _names([test.first for test in alike], rows)
-        return [*said, f"No difference is shown between {anchor} and any of {names} ({_range(alike)})."]
-    return said + [f"No difference is shown between {anchor} and {test.first} ({_numbers(test)})." for test in alike]
+        names = _names([test.second for test in alike], rows)
+        return [
+            *said,
+            f"No difference is shown between {anchor} and any of {names} ({anchor} minus each: {_range(alike)}).",
+        ]
+    return said + [f"No difference is shown between {anchor} and {test.second} ({_numbers(test)})." for test in alike]
 
 
 def _fused(test: Test) -> str:
     """An ensemble against the best of its members."""
-    if test.verdict == "no difference shown":
-        return f"Fusing pays: not shown for {test.first} against its best member, {test.second} ({_numbers(test)})."
-    return f"{test.first} is {test.verdict} than its best member, {test.second} ({_numbers(test)})."
+    verdict = "not shown to be better" if test.verdict == "no difference shown" else f"shown to be {test.verdict}"
+    return f"{test.first} is {verdict} than its best member, {test.second} ({_numbers(test)})."
 
 
 def _gathered(tests: list[Test], rows: list[Row]) -> str:
+    """Rows that were tested against one other, which is the second of each test."""
     if len(tests) > TOLD:
-        return f"{_names([test.first for test in tests], rows)} ({_range(tests)})"
-    return "; ".join(f"{test.first} ({_numbers(test)})" for test in tests)
+        return f"{_names([test.first for test in tests], rows)} (each minus {tests[0].second}: {_range(tests)})"
+    return "; ".join(f"{test.first} ({_numbers(test, f'it minus {test.second}:')})" for test in tests)
 
 
 def _names(names: list[str], rows: list[Row]) -> str:
@@ -145,15 +160,16 @@ def _names(names: list[str], rows: list[Row]) -> str:
     return listed(said)
 
 
-def _numbers(test: Test) -> str:
-    return f"difference {number(test.difference)}, 95% interval {interval(test.low, test.high)}, {p_words(test.p_holm)}"
+def _numbers(test: Test, what: str = "difference") -> str:
+    """First minus second, which is called `what`: in a sentence that names two, the one named first comes first."""
+    return f"{what} {number(test.difference)}, 95% interval {interval(test.low, test.high)}, {p_words(test.p_holm)}"
 
 
 def _range(tests: list[Test]) -> str:
     differences = sorted(test.difference for test in tests)
     least, most = (p_number(p) for p in (min(test.p_holm for test in tests), max(test.p_holm for test in tests)))
     p = least if least == most else f"{least} to {most}"
-    return f"differences {interval(differences[0], differences[-1])}, p {p} after Holm"
+    return f"{interval(differences[0], differences[-1])}, p {p} after Holm"
 
 
 def _along(metric: str, axis: Axis, line: Line) -> str:
@@ -168,20 +184,19 @@ def _along(metric: str, axis: Axis, line: Line) -> str:
     )
     if metric in first.test and metric in last.test:
         found += _between(metric, list(line.rows.values()))
-    claim = _claim(axis, line, low, high)
     if line.test is None:
         return f"{line.name}: {found}; not tested.{_epochs(first, last, low, high)}"
-    tested = _numbers(line.test) if metric == BESIDE else f"{measure(metric)} {_numbers(line.test)}"
-    return f"{claim} ({found}; {tested}).{_epochs(first, last, low, high)}"
+    tested = _numbers(line.test, f"{measure(metric)} at {high} minus at {low}:")
+    return f"{_claim(line, line.test, short(axis.key))} ({found}; {tested}).{_epochs(first, last, low, high)}"
 
 
-def _claim(axis: Axis, line: Line, low: str, high: str) -> str:
+def _claim(line: Line, test: Test, key: str) -> str:
     """What is shown about the two ends, and no more: nothing is claimed about what lies between or beyond them."""
-    verdict, key = line.test.verdict if line.test else "no difference shown", short(axis.key)
-    if verdict == "no difference shown":
-        return f"{line.name} is better or worse with {key} {high} than with {low}: neither is shown here"
-    other = "worse" if verdict == "better" else "better"
-    return f"{line.name} is {verdict} with {key} {high} than with {low}: shown; that it is {other} is not"
+    low, *_, high = line.rows
+    if test.verdict == "no difference shown":
+        return f"No difference is shown for {line.name} between {key} {high} and {low}"
+    other = "worse" if test.verdict == "better" else "better"
+    return f"{line.name} is {test.verdict} with {key} {high} than with {low}: shown; that it is {other} is not"
 
 
 def _between(metric: str, rows: list[Row]) -> str:
@@ -205,7 +220,7 @@ def headline(comparison: Comparison) -> str:
     parts = comparison.parts
     rows = _counted(len(comparison.rows), "row")
     where = listed(list(dict.fromkeys(data for data, _ in parts))) if parts else "no data"
-    device = f" Run on {comparison.device}." if comparison.device else ""
+    device = f" Run on {listed(comparison.device.split(', '))}." if comparison.device else ""
     return (
         f"{rows} on {where}, judged by {measure(comparison.metric)} on the test part. "
         f"{_counted(len(comparison.tests), 'paired test')}, each family of them held at an error rate of "
