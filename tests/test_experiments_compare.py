@@ -133,7 +133,7 @@ def test_so_far(done: tuple[Comparison, Path], log: Path, tmp_path: Path) -> Non
     assert seeds["a SASRec"] == (1,)
     assert seeds["popularity + a SASRec"] == (1, 2)
     assert found.failures == ()
-    assert found.missing == ("log, leave_one_out: a SASRec (1 of 2 runs)",)
+    assert found.missing == ("log, leave_one_out: a SASRec lacks 1 of 2 runs",)
     assert "So far: 1 row waits" in (tmp_path / "comparison.md").read_text()
 
 

@@ -110,7 +110,7 @@ def _missing(parts: list[Part], runner: Runner) -> tuple[str, ...]:
         lacks = sum(not runner.finished(job) for job in row.jobs)
         if lacks:
             found.append(
-                f"{row.data}, {row.split}: {row_name(row.label, row.varied)} ({lacks} of {len(row.jobs)} runs)"
+                f"{row.data}, {row.split}: {row_name(row.label, row.varied)} lacks {lacks} of {len(row.jobs)} runs"
             )
     return tuple(found)
 

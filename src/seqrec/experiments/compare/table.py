@@ -41,7 +41,8 @@ class Row:
         low, high: 95% bootstrap interval of the comparison's metric over users (values averaged over seeds).
         by_popularity, by_length: the metric's cut-off-10 twin (NDCG@10) by bucket, averaged over seeds.
         seconds, seconds_per_epoch: averages; evaluation included in the first. None where nothing was trained here.
-        parameters: learned by gradient. peak_memory_mib: of the device, or of the process on a CPU.
+        parameters: learned by gradient. peak_memory_mib: of the device, or of the process
+            on a CPU and where nothing is trained by gradient.
         targets: hash of the test targets.
         beside: how many runs shared the machine while this was timed. device: what it ran on; empty for lists.
     """
