@@ -124,7 +124,7 @@ def test_missing_people_are_refused_or_counted(place: Path) -> None:
     assert refused.code == 3
     assert "1 of 40 people" in refused.err
     found = judged(place, *words, "--missing", "miss")
-    assert "1 people without a list" in found["protocol"]
+    assert "(1 without a list)" in found["protocol"]
     assert found["metrics"]["recall@10"] <= seqrec.Run(place / "sasrec").metrics["recall@10"]
 
 

@@ -278,6 +278,7 @@ def test_interrupted_from_python(log: Path, tmp_path: Path) -> None:
         ({"ensembles": [{"members": ["markov", "popularty"]}]}, "Did you mean 'popularity'"),
         ({"ensembles": [{"members": ["markov"]}]}, "ensembles"),
         ({"ensembles": [{"members": ["markov", "a SASRec"]}]}, "do not vary in the same settings"),
+        ({"ensembles": [{"members": ["popularity", "popularity"]}]}, "a member is there twice"),
         ({"reference": "bert"}, "reference"),
         ({"metric": "ndgc@10"}, "name@k"),
         ({"seeds": []}, "seeds"),

@@ -130,7 +130,7 @@ class Predictions(Scorer):
             raise DataError(
                 f"{self.where}: {len(several):,} people are asked several times, each time after a longer history "
                 f"(such as {self.user_ids[several[0]]!r}), and one list per person cannot answer that. Prepare the "
-                "data with --set targets=last or all (everything asked for from one history)."
+                "data with data.targets last or all (everything asked for from one history)."
             )
         users, first = np.unique(users, return_index=True)
         return users, ends[first]
@@ -172,7 +172,7 @@ class Predictions(Scorer):
         if dropped and dropped[0] <= BREAKDOWN_AT:
             words += f" (breakdowns at {BREAKDOWN_AT} count places that are not filled as misses)"
         if self.config.missing == "miss":
-            words += f", places that are not filled count as misses ({without:,} people without a list)"
+            words += f", places that are not filled count as misses ({without:,} without a list)"
         return words
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -156,12 +156,13 @@ def named(what: str | Path, on_data: bool = False) -> Run | str:
 
 
 def fitted(name: str, data: PreparedData, settings: Mapping[str, Any] | None = None) -> Scorer:
-    """A registered model with default settings, or others of its own, fitted on the training part.
+    """A registered model with the settings that are shipped for the data, or others, fitted on the training part.
 
     Raises:
         ConfigError: no such setting, or the model is trained by gradient: fitting alone would leave it random.
     """
-    return build_model({**(settings or {}), "name": untrained(name)}, data.sequences.num_items).fit_data(data)
+    shipped = settings_for(data.name, untrained(name))["model"]
+    return build_model({**shipped, **(settings or {})}, data.sequences.num_items).fit_data(data)
 
 
 def untrained(name: str) -> str:

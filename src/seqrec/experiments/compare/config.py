@@ -63,7 +63,7 @@ class EnsembleEntry(Config):
     """Models of this comparison whose lists are fused; weights are fitted on validation, seed by seed."""
 
     label: Label | None = None
-    members: tuple[str, ...] = Field(min_length=2, description="labels of models of this comparison")
+    members: tuple[str, ...] = Field(min_length=2, description="labels of different models of this comparison")
     fusion: Literal["zscore", "reciprocal_rank"] = "zscore"
 
     @property
@@ -122,6 +122,8 @@ class CompareConfig(Config):
             if labels.count(label) > 1:
                 raise ConfigError(f"models: {label!r} is there twice. Give one of them another `label`.")
         for ensemble in self.ensembles:
+            if len(set(ensemble.members)) < len(ensemble.members):
+                raise ConfigError(f"ensembles, {ensemble.name}: a member is there twice.")
             for member in ensemble.members:
                 _require(member, trained, "ensembles.members")
         if self.reference is not None:
