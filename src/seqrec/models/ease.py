@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from torch.nn.functional import embedding_bag
 from seqrec.config import Config
 from seqrec.data.batches import Batch
 from seqrec.data.sequences import Ints, Sequences
-from seqrec.errors import DataError, MissingExtraError
+from seqrec.errors import DataError
 from seqrec.models.base import Scorer
 from seqrec.models.interaction_matrix import interaction_matrix
 
@@ -66,8 +66,8 @@ class EASE(Scorer):
         """Solve for the weights.
 
         Raises:
-            DataError: N x N matrices do not fit into `max_memory_gb`.
-            MissingExtraError: scipy is not installed.
+            DataError: N x N matrices do not fit into `max_memory_gb`, or rounding makes the equations singular.
+            MissingExtraError: scipy is not installed (`target: history`).
         """
         self._check_size()
         solve = next_item_weights if self.config.target == "next" else history_weights
@@ -126,11 +126,11 @@ def next_item_weights(train: Sequences, config: EASEConfig) -> Floats:
                 weight = powers[lag] * squares[np.minimum(left, window - lag)]
                 weight[(earlier == later) & (lag > 0)] *= 2  # on the diagonal both orders fall together
                 np.add.at(gram_NN.reshape(-1), key, weight.astype(np.float32))
-    blas, _ = _linear_algebra()
     factor = _cholesky(gram_NN, config.regularisation)
-    # In column order, where LAPACK works in place, the transposes stand: W' = follows' U^-1 U^-T.
-    half = blas.strsm(1.0, factor, follows_NN.T, side=1, overwrite_b=1)
-    return blas.strsm(1.0, factor, half, side=1, trans_a=1, overwrite_b=1).T
+    solution = torch.from_numpy(follows_NN)
+    torch.linalg.solve_triangular(factor.mT, solution, upper=False, out=solution)
+    torch.linalg.solve_triangular(factor, solution, upper=True, out=solution)
+    return follows_NN
 
 
 def history_weights(train: Sequences, config: EASEConfig) -> Floats:
@@ -140,18 +140,11 @@ def history_weights(train: Sequences, config: EASEConfig) -> Floats:
     gram_NN = np.empty((N, N), np.float32)
     for start in range(0, N, SLAB):
         gram_NN[start : start + SLAB] = (X[:, start : start + SLAB].T @ X).toarray()
-    _, lapack = _linear_algebra()
-    inverse, failed = lapack.spotri(_cholesky(gram_NN, config.regularisation), overwrite_c=1)
-    assert not failed
-    P = inverse.T  # in row order; its lower triangle is filled
-    diagonal = P.diagonal().copy()
-    for start in range(0, N, SLAB):
-        stop = min(start + SLAB, N)
-        P[start:stop, start:stop] = np.tril(P[start:stop, start:stop]) + np.tril(P[start:stop, start:stop], -1).T
-        P[start:stop, stop:] = P[stop:, start:stop].T
-    P /= -diagonal
-    np.fill_diagonal(P, 0)
-    return P
+    factor = _cholesky(gram_NN, config.regularisation)
+    torch.cholesky_inverse(factor, upper=True, out=factor)
+    gram_NN /= -gram_NN.diagonal().copy()
+    np.fill_diagonal(gram_NN, 0)
+    return gram_NN
 
 
 def latest(items_BL: Tensor, num_items: int) -> Tensor:
@@ -173,25 +166,20 @@ def pairs(train: Sequences, lag: int) -> Iterator[tuple[Ints, Ints, Ints]]:
         yield train.items[first].astype(np.int64) - 1, train.items[first + lag].astype(np.int64) - 1, left
 
 
-def _cholesky(gram_NN: Floats, regularisation: float) -> Floats:
-    """U (N, N) in column order, in the place of the matrix, whose lower triangle counts: U' U = gram + regularisation.
+def _cholesky(gram_NN: Floats, regularisation: float) -> Tensor:
+    """U (N, N) in the memory of the matrix, whose lower triangle counts: U' U = gram + regularisation.
+
+    In torch, whose LAPACK stands matrices of more than 2 GB, in place where they lie in column order: so does the
+    transpose of an array of numpy.
 
     Raises:
         DataError: rounding took the matrix's definiteness away.
     """
     np.einsum("ii->i", gram_NN)[:] += np.float32(regularisation)
-    factor, failed = _linear_algebra()[1].spotrf(gram_NN.T, clean=0, overwrite_a=1)
+    factor, failed = torch.from_numpy(gram_NN).mT, torch.zeros((), dtype=torch.int32)
+    torch.linalg.cholesky_ex(factor, upper=True, out=(factor, failed))
     if failed:
         raise DataError(
             f"EASE's equations cannot be solved in float32 with model.regularisation {regularisation:g}: raise it."
         )
     return factor
-
-
-def _linear_algebra() -> tuple[Any, Any]:
-    """The modules `scipy.linalg.blas` and `scipy.linalg.lapack`."""
-    try:
-        from scipy.linalg import blas, lapack
-    except ImportError as error:
-        raise MissingExtraError("scipy", "classical") from error
-    return blas, lapack
