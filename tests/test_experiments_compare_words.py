@@ -196,11 +196,13 @@ FUSED = made(
 
 def test_an_ensemble_and_its_best_member() -> None:
     assert words.overall(FUSED, PART)[-1] == (
-        "x + y is not shown to be better than its best member, x "
+        "x + y is not shown to be better than the member that is best on validation, x "
         "(difference .0100, 95% interval .0050 to .0150, p .20 after Holm)."
     )
     shown = replace(FUSED, tests=(judged("x + y", "x", 0.01, 0.01, "member"), *FUSED.tests[1:]))
-    assert words.overall(shown, PART)[-1].startswith("x + y is shown to be better than its best member, x (")
+    assert words.overall(shown, PART)[-1].startswith(
+        "x + y is shown to be better than the member that is best on validation, x ("
+    )
     worse = replace(FUSED, tests=(judged("x", "x + y", 0.01, 0.01, "member"), *FUSED.tests[1:]))
     assert standing.marked(worse, PART).names == {"x + y", "x"}
 

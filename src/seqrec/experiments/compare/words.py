@@ -134,7 +134,7 @@ def _tested(anchor: str, tests: list[Test], rows: list[Row]) -> list[str]:
 def _fused(test: Test) -> str:
     """An ensemble against the best of its members."""
     verdict = "not shown to be better" if test.verdict == "no difference shown" else f"shown to be {test.verdict}"
-    return f"{test.first} is {verdict} than its best member, {test.second} ({_numbers(test)})."
+    return f"{test.first} is {verdict} than the member that is best on validation, {test.second} ({_numbers(test)})."
 
 
 def _gathered(tests: list[Test], rows: list[Row]) -> str:
