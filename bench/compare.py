@@ -17,7 +17,7 @@ from record import ROOT, commit, put
 from seqrec.experiments.compare.markdown import to_markdown
 from seqrec.experiments.compare.run import compare
 from seqrec.experiments.compare.table import Comparison
-from seqrec.files import read_json, write_json
+from seqrec.files import read_json
 
 #: Headings of a comparison stand this much deeper in the page.
 DEEPER = "#"
@@ -41,7 +41,8 @@ def main() -> None:
     )
     options = (f" --jobs {asked.jobs}" if asked.jobs else "") + (" --so-far" if asked.so_far else "")
     command = f"python bench/compare.py examples/{asked.file.name}{options}"
-    write_json(kept, read_json(out / "comparison.json") | {"command": command, "commit": commit()})
+    facts = read_json(out / "comparison.json") | {"command": command, "commit": commit()}
+    kept.write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
     render(kept)
 
 
