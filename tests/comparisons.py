@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from seqrec.experiments.compare import table
+from seqrec.experiments.seeds import Spread
 
 PART = ("ml-100k", "leave-one-out")
 NASTY = "<b>&_%$#{x}\\ ^~|`*[1]\" -- 'q' -.5"
@@ -23,8 +24,8 @@ def row(label: str, value: float, varied: dict[str, Any] | None = None, **change
         label=label,
         varied=varied or {},
         seeds=(42, 123, 2023),
-        test={name: table.Spread(mean, 0.0011) for name, mean in measures.items()},
-        validation={name: table.Spread(mean * 1.05, 0.0012) for name, mean in measures.items()},
+        test={name: Spread(mean, 0.0011) for name, mean in measures.items()},
+        validation={name: Spread(mean * 1.05, 0.0012) for name, mean in measures.items()},
         low=value - 0.006,
         high=value + 0.006,
         by_popularity={"head": value * 1.4, "mid": value * 0.8, "tail": value * 0.3},

@@ -42,9 +42,9 @@ def train(
 ) -> None:
     """Train a model, choose the epoch on validation, score the test once, and show recommendations."""
     from seqrec.cli.show import console, print_json, summary
-    from seqrec.experiments.door import SEEDS, default_folder, prepare_run, run_data, untrained
+    from seqrec.experiments.door import default_folder, prepare_run, run_data, untrained
     from seqrec.experiments.run import Run
-    from seqrec.experiments.seeds import over_seeds
+    from seqrec.experiments.seeds import SEEDS, over_seeds
 
     screen = console(stderr=as_json)
     names = [untrained(name.strip()) for name in baselines.split(",") if name.strip() not in ("", "none")]

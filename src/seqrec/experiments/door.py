@@ -26,9 +26,6 @@ from seqrec.models.base import Scorer, SequenceModel
 from seqrec.models.build import build_model, parse_model
 from seqrec.training.tracking import Tracker
 
-#: Seeds of a repeated run, unless others are asked for.
-SEEDS = (42, 123, 2023)
-
 
 def train(
     data: Any,

@@ -12,9 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 from seqrec.config import Config
 from seqrec.errors import ConfigError, nearest
 from seqrec.evaluation import ACCURACY
-
-#: Seeds of a comparison, unless it names others.
-SEEDS = (42, 123, 2023)
+from seqrec.experiments.seeds import SEEDS
 
 
 def _named(field: str) -> BeforeValidator:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from seqrec.evaluation.evaluation import Evaluation, case_values
 from seqrec.evaluation.significance import holm, interval, paired_test, per_person, verdict
 from seqrec.experiments.compare.config import CompareConfig
 from seqrec.experiments.compare.plan import Part, PlannedRow
-from seqrec.experiments.compare.table import Row, Spread, Test, in_order
+from seqrec.experiments.compare.table import Row, Test, in_order
 from seqrec.experiments.run import Run
+from seqrec.experiments.seeds import Spread, spread
 
 Floats = npt.NDArray[np.float64]
 #: Measure of the breakdowns by popularity and by length.
@@ -133,12 +134,8 @@ def _against(judged: Sequence[Judged], config: CompareConfig) -> list[tuple[str,
     fused = {entry.name for entry in config.ensembles}
     wanted = [x for x in judged if x.row.label == config.reference]
     single = [x for x in judged if x.row.validation and x.row.label not in fused]
-    best = max(wanted or single or judged, key=lambda x: _validation(x, config.metric))
+    best = max(wanted or single or judged, key=lambda x: x.row.validated(config.metric))
     return [("reference", best, other) for other in judged if other is not best]
-
-
-def _validation(judged: Judged, metric: str) -> float:
-    return judged.row.validation[metric].mean if judged.row.validation else -1.0
 
 
 def _ends(judged: Sequence[Judged]) -> list[tuple[str, Judged, Judged]]:
@@ -161,7 +158,7 @@ def _members(judged: Sequence[Judged], config: CompareConfig) -> list[tuple[str,
         for whole in (x for x in judged if x.row.label == entry.name):
             parts = [x for x in judged if x.row.label in entry.members and x.row.varied == whole.row.varied]
             if parts:
-                pairs.append(("member", whole, max(parts, key=lambda x: x.row.validation[config.metric].mean)))
+                pairs.append(("member", whole, max(parts, key=lambda x: x.row.validated(config.metric))))
     return pairs
 
 
@@ -215,11 +212,6 @@ def _cases(run: Run, metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], F
 
 def _spreads(found: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     return {name: spread([metrics[name] for metrics in found]) for name in found[0]}
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and deviation of one measure over runs."""
-    return Spread(mean(values), stdev(values) if len(values) > 1 else 0.0)
 
 
 def _breakdown(summaries: Sequence[Mapping[str, Any]], which: str) -> dict[str, float]:

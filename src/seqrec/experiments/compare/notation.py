@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from seqrec.experiments.compare.table import Spread
+from seqrec.experiments.seeds import Spread
 
 #: Measures that are not simply capitalised.
 NAMES = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}
@@ -72,11 +70,6 @@ def count(value: float | None) -> str:
 def short(key: str) -> str:
     """`model.max_length` as `max_length`."""
     return key.rpartition(".")[2]
-
-
-def is_number(value: Any) -> bool:
-    """Whether more and less mean anything for it."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def listed(names: list[str]) -> str:

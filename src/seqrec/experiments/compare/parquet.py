@@ -6,7 +6,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqrec.experiments.compare.table import Comparison, Row, Spread, Test
+from seqrec.experiments.compare.table import Comparison, Row, Test
+from seqrec.experiments.seeds import Spread
 from seqrec.files import atomic_file
 
 if TYPE_CHECKING:

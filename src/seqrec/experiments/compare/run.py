@@ -59,7 +59,7 @@ def compare(
         judged = _judged(part, config, runner, so_far)
         require_same_targets(judged)
         tests += tests_of(judged, config)
-        rows += sorted((found.row for found in judged), key=lambda row: -_validation(row, config.metric))
+        rows += sorted((found.row for found in judged), key=lambda row: -row.validated(config.metric))
     found = Comparison(
         name=config.name,
         metric=config.metric,
@@ -113,8 +113,3 @@ def _missing(parts: list[Part], runner: Runner) -> tuple[str, ...]:
                 f"{row.data}, {row.split}: {row_name(row.label, row.varied)} lacks {lacks} of {len(row.jobs)} runs"
             )
     return tuple(found)
-
-
-def _validation(row: Row, metric: str) -> float:
-    """Lists that others made have none: they stand last."""
-    return row.validation[metric].mean if row.validation else -1.0

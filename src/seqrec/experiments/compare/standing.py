@@ -8,8 +8,8 @@ from itertools import takewhile
 from typing import Any
 
 from seqrec.evaluation.significance import Verdict
-from seqrec.experiments.compare.notation import is_number, short
-from seqrec.experiments.compare.table import Comparison, Row, Test, in_order
+from seqrec.experiments.compare.notation import short
+from seqrec.experiments.compare.table import Comparison, Row, Test, in_order, is_number
 
 Part = tuple[str, str]
 #: Reasons for a test that are not a varied setting.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from seqrec.evaluation.significance import Verdict
+from seqrec.experiments.seeds import Spread
 
 
 def row_name(label: str, varied: Mapping[str, Any]) -> str:
@@ -14,19 +15,15 @@ def row_name(label: str, varied: Mapping[str, Any]) -> str:
     return ", ".join([label, *(f"{key.rpartition('.')[2]} {value}" for key, value in varied.items())])
 
 
+def is_number(value: Any) -> bool:
+    """Whether more and less mean anything for it."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def in_order(values: Iterable[Any]) -> list[Any]:
     """Values of a varied setting: numbers by size, anything else by its text."""
     found = list(dict.fromkeys(values))
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in found)
-    return sorted(found) if numbers else sorted(found, key=str)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation (n - 1; 0 for one run) over seeds."""
-
-    mean: float
-    deviation: float
+    return sorted(found) if all(map(is_number, found)) else sorted(found, key=str)
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,10 @@ class Row:
     def name(self) -> str:
         """Label and what varies: `SASRec, max_length 32`."""
         return row_name(self.label, self.varied)
+
+    def validated(self, metric: str) -> float:
+        """Its mean on validation; lists that others made have none and stand below everything."""
+        return self.validation[metric].mean if self.validation else -1.0
 
 
 @dataclass(frozen=True)
