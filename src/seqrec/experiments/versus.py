@@ -33,7 +33,7 @@ class Versus:
     Attributes:
         against: what it is compared with, as it was named.
         metric: what is compared: NDCG at 10, or at the largest cut-off below it that both have.
-        value, other: means over people.
+        value, other: means over cases.
         test: `value` - `other`, by person.
         verdict: in words, from the permutation p value.
     """
