@@ -14,16 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqrec.kernels.mlstm import (
-    CHUNK,
-    MLSTMState,
-    initial_state,
-    mlstm,
-    mlstm_chunkwise,
-    mlstm_effective_attention,
-    mlstm_parallel,
-    mlstm_step,
-)
+from seqrec.kernels.mlstm import MLSTMState, effective_attention, initial_state, mlstm, mlstm_step
+from seqrec.kernels.mlstm.chunkwise import CHUNK, chunkwise
+from seqrec.kernels.mlstm.reference import parallel
 
 B, H, K, V = 2, 2, 4, 3
 LENGTHS = st.integers(1, 200)
@@ -105,9 +98,9 @@ def assert_same_memory(found: MLSTMState, expected: MLSTMState) -> None:
 def test_all_forms_are_the_equations_of_the_paper(make: Callable[[int, int], Inputs], length: int, seed: int) -> None:
     x = make(length, seed)
     expected = torch.from_numpy(from_the_paper(x))
-    whole, state = mlstm_chunkwise(*x)
+    whole, state = chunkwise(*x)
     stepped, after = steps(x)
-    for found in (mlstm(*x), mlstm_parallel(*x), whole, stepped):
+    for found in (mlstm(*x), parallel(*x), whole, stepped):
         torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
     assert_same_memory(state, after)
 
@@ -116,9 +109,9 @@ def test_all_forms_are_the_equations_of_the_paper(make: Callable[[int, int], Inp
 def test_a_cut_anywhere_changes_nothing(length: int, seed: int, data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, length - 1))
     x = random_inputs(length, seed)
-    expected, end = mlstm_chunkwise(*x)
-    head, carried = mlstm_chunkwise(*x.cut(0, cut))
-    for continued in (mlstm_chunkwise, _steps_like_chunkwise):
+    expected, end = chunkwise(*x)
+    head, carried = chunkwise(*x.cut(0, cut))
+    for continued in (chunkwise, _steps_like_chunkwise):
         tail, state = continued(*x.cut(cut, length), carried)
         torch.testing.assert_close(torch.cat([head, tail], 2), expected, rtol=1e-9, atol=1e-9)
         assert_same_memory(state, end)
@@ -133,7 +126,7 @@ def _steps_like_chunkwise(
 @given(lengths=st.tuples(st.integers(0, 150), st.integers(1, 150)), padding=st.integers(0, 70), seed=SEEDS)
 def test_the_state_is_that_of_the_last_valid_position(lengths: tuple[int, int], padding: int, seed: int) -> None:
     x = random_inputs(max(lengths) + padding, seed)
-    h, state = mlstm_chunkwise(*x, lengths=torch.tensor(lengths))
+    h, state = chunkwise(*x, lengths=torch.tensor(lengths))
     for row, length in enumerate(lengths):
         alone = Inputs(*(part[row : row + 1, :, :length] for part in x))
         expected, after = steps(alone) if length else (alone.v, initial_state(1, H, K, V, x.q))
@@ -147,33 +140,33 @@ def test_gradients_of_parallel_and_chunkwise_are_equal(length: int, seed: int) -
     x = random_inputs(length, seed)
     direction = torch.randn(x.v.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     gradients = []
-    for form in (mlstm_parallel, lambda *parts: mlstm_chunkwise(*parts)[0]):
+    for form in (parallel, lambda *parts: chunkwise(*parts)[0]):
         leaves = [part.clone().requires_grad_() for part in x]
         gradients.append(torch.autograd.grad((form(*leaves) * direction).sum(), leaves))
-    for parallel, chunkwise in zip(*gradients, strict=True):
-        torch.testing.assert_close(chunkwise, parallel, rtol=1e-6, atol=1e-7)
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(second, first, rtol=1e-6, atol=1e-7)
 
 
 def test_gradients_are_those_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqrec.kernels.mlstm.CHUNK", 3)
+    monkeypatch.setattr("seqrec.kernels.mlstm.chunkwise.CHUNK", 3)
     leaves = [part[:1, :1].clone().requires_grad_() for part in random_inputs(7, seed=0)]
-    assert torch.autograd.gradcheck(mlstm_parallel, leaves)
-    assert torch.autograd.gradcheck(lambda *parts: mlstm_chunkwise(*parts)[0], leaves)
+    assert torch.autograd.gradcheck(parallel, leaves)
+    assert torch.autograd.gradcheck(lambda *parts: chunkwise(*parts)[0], leaves)
 
 
 @given(length=LENGTHS, seed=SEEDS)
 def test_float32_is_near_float64(length: int, seed: int) -> None:
     x = random_inputs(length, seed)
-    expected = mlstm_parallel(*x).float()
+    expected = parallel(*x).float()
     single = x.single()
-    for found in (mlstm_parallel(*single), mlstm_chunkwise(*single)[0], steps(single)[0]):
+    for found in (parallel(*single), chunkwise(*single)[0], steps(single)[0]):
         torch.testing.assert_close(found, expected, rtol=3e-4, atol=3e-4)
 
 
 @given(length=LENGTHS, seed=SEEDS)
 def test_saturated_gates_stay_finite_in_float32_forth_and_back(length: int, seed: int) -> None:
     single = saturated_inputs(length, seed).single()
-    for form in (mlstm_parallel, lambda *parts: mlstm_chunkwise(*parts)[0]):
+    for form in (parallel, lambda *parts: chunkwise(*parts)[0]):
         leaves = [part.clone().requires_grad_() for part in single]
         h = form(*leaves)
         assert torch.isfinite(h).all()
@@ -183,7 +176,7 @@ def test_saturated_gates_stay_finite_in_float32_forth_and_back(length: int, seed
 @given(length=LENGTHS, seed=SEEDS)
 def test_effective_attention_draws_h_from_values_of_the_past(length: int, seed: int) -> None:
     x = random_inputs(length, seed)
-    attention = mlstm_effective_attention(x.q, x.k, x.i, x.f)
+    attention = effective_attention(x.q, x.k, x.i, x.f)
     assert attention.shape == (B, H, length, length)
     assert not attention.triu(1).any()
     torch.testing.assert_close(attention @ x.v, torch.from_numpy(from_the_paper(x)), rtol=1e-7, atol=1e-7)
@@ -194,12 +187,12 @@ def test_effective_attention_draws_h_from_values_of_the_past(length: int, seed: 
 def test_hidden_states_have_the_dtype_of_the_values(length: int, dtype: torch.dtype) -> None:
     x = Inputs(*(part.to(dtype) for part in random_inputs(length, seed=0)))
     assert mlstm(*x).dtype == dtype
-    assert mlstm_chunkwise(*x)[0].dtype == dtype
+    assert chunkwise(*x)[0].dtype == dtype
 
 
 def test_inputs_are_left_as_they_were() -> None:
     x = random_inputs(70, seed=0)
     before = [part.clone() for part in x]
-    mlstm_chunkwise(*x, lengths=torch.tensor([3, 70]))
-    mlstm_parallel(*x)
+    chunkwise(*x, lengths=torch.tensor([3, 70]))
+    parallel(*x)
     assert all(torch.equal(now, then) for now, then in zip(x, before, strict=True))

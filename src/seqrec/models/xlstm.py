@@ -17,15 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
-from seqrec.kernels.mlstm import (
-    MLSTMState,
-    initial_state,
-    mlstm,
-    mlstm_chunkwise,
-    mlstm_effective_attention,
-    mlstm_parallel,
-    mlstm_step,
-)
+from seqrec.kernels.mlstm import MLSTMState, effective_attention, initial_state, mlstm, mlstm_prefill, mlstm_step
 from seqrec.models.base import ItemVectors, SequenceModel
 from seqrec.models.layers import ItemTable, StackConfig, SwiGLU
 
@@ -99,7 +91,7 @@ class XLSTM(SequenceModel):
         x_BLD, found = self.items(batch.items), {}
         for number, block in enumerate(self._blocks()):
             q, k, _, i, f, _ = block.mixer.project(block.mixer_norm(x_BLD))
-            found[f"attention.{number}"] = mlstm_effective_attention(q, k, i, f)
+            found[f"attention.{number}"] = effective_attention(q, k, i, f)
             found[f"input_gate.{number}"], found[f"forget_gate.{number}"] = i, torch.sigmoid(f)
             x_BLD = block(x_BLD)
         return found
@@ -150,7 +142,7 @@ class MLSTMMixer(nn.Module):
         super().__init__()
         D, H = config.embedding_dim, config.num_heads
         self.num_heads = H
-        self.form = {"auto": mlstm, "parallel": mlstm_parallel, "chunkwise": _chunkwise}[config.chunkwise_kernel]
+        self.kernel = config.chunkwise_kernel
         self.conv_kernel = nn.Parameter(torch.randn(D, 1, CONVOLUTION) * CONVOLUTION**-0.5)
         self.conv_bias = nn.Parameter(torch.zeros(D))
         self.query_key = nn.Linear(D, 2 * D, bias=False)
@@ -165,7 +157,7 @@ class MLSTMMixer(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         q, k, v, i, f, gate = self.project(x_BLD)
-        return self._mix(self.form(q, k, v, i, f).transpose(1, 2), gate)
+        return self._mix(mlstm(q, k, v, i, f, kernel=self.kernel).transpose(1, 2), gate)
 
     def project(self, x_BLD: Tensor, recent: Tensor | None = None) -> tuple[Tensor, ...]:
         """q, k, v (B, H, L, K), input and forget gate before activation (B, H, L), output gate (B, L, D)."""
@@ -183,7 +175,7 @@ class MLSTMMixer(nn.Module):
 
     def prefill(self, x_BLD: Tensor, batch: Batch) -> tuple[Tensor, BlockState]:
         q, k, v, i, f, gate = self.project(x_BLD)
-        h, cell = mlstm_chunkwise(q, k, v, i, f, lengths=batch.lengths)
+        h, cell = mlstm_prefill(q, k, v, i, f, batch.lengths)
         window = batch.lengths[:, None] + torch.arange(CONVOLUTION - 1, device=x_BLD.device)
         padded = F.pad(x_BLD, (0, 0, CONVOLUTION - 1, 0))
         recent = padded.gather(1, window[..., None].expand(-1, -1, x_BLD.shape[-1]))
@@ -208,10 +200,6 @@ class MLSTMMixer(nn.Module):
 def _precise(x: Tensor) -> Tensor:
     """In float32 at least: half precision is too coarse for gates and norms."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _chunkwise(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
-    return mlstm_chunkwise(q, k, v, i, f)[0]
 
 
 def _stack(states: tuple[BlockState, ...]) -> BlockState:
