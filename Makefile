@@ -1,6 +1,7 @@
 # make run    install, get MovieLens-100K, train the quick xLSTM, show recommendations
 # make test   install what tests need, then the whole suite
 # make test-spark  preparation on Spark, which needs Java 17: a large package, so it is not part of make test
+# make test-triton  kernels for GPUs, on a CPU through Triton's interpreter: a large package too
 # make check  formatting, lint and types
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # A GPU build: make run TORCH="torch==2.13.0 --index-url URL", with the URL that PyTorch's install page gives.
 TORCH ?= torch
 
-.PHONY: run test test-spark check
+.PHONY: run test test-spark test-triton check
 run: $(VENV)/.run
 	$(BIN)/seqrec train ml-100k xlstm --preset quick
 
@@ -18,6 +19,10 @@ test: $(VENV)/.test
 test-spark: $(VENV)/.test
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[spark]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_data_spark.py
+
+test-triton: $(VENV)/.test
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[triton]"
+	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(wildcard tests/test_kernels_*_triton.py)
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from seqrec.models import MODELS
 from seqrec.models.base import SequenceModel
 from seqrec.models.bert4rec import BERT4Rec
 from seqrec.models.sasrec import SASRec
+from seqrec.models.xlstm import XLSTM
 from seqrec.registry import resolve
 from seqrec.testing import check_model
 
@@ -29,6 +31,35 @@ def test_registered_models_pass(name: str) -> None:
 @pytest.mark.parametrize("name", ["sasrec", "xlstm"])
 def test_cosine_scores_pass(name: str) -> None:
     check_model(resolve("model", name, MODELS), similarity="cosine", **SMALL)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"stack": "s", "num_blocks": 1},
+        {"stack": "ms"},
+        {"stack": "ma"},
+        {"stack": "a", "num_blocks": 1},
+        {"projection": "pre", "num_blocks": 1},
+        {"conv_width": 0, "num_blocks": 1},
+        {"bidirectional": True},
+        {"time_gate": True, "num_blocks": 1},
+    ],
+    ids=str,
+)
+def test_variants_of_the_xlstm_pass(variant: dict[str, Any]) -> None:
+    passed = check_model(XLSTM, **SMALL, feedforward_factor=1, **variant)
+    assert ("step_by_step" in passed) == ("bidirectional" not in variant)
+    assert ("hides_targets" in passed) == ("bidirectional" in variant)
+    assert ("tells_no_times" in passed) == ("time_gate" in variant)
+
+
+class TellsTheTimeOfTargets(XLSTM):
+    """Sees when the next event happens."""
+
+    def encode(self, batch: Batch) -> Tensor:
+        times = None if batch.times is None else batch.times.roll(-1, 1)
+        return super().encode(replace(batch, times=times))
 
 
 class SeesTheFuture(SASRec):
@@ -96,3 +127,8 @@ class LooksBehindTheEnd(BERT4Rec):
 def test_broken_models_are_caught(broken: type[SequenceModel], check: str) -> None:
     with pytest.raises(AssertionError, match=f"{broken.__name__} fails ({check})"):
         check_model(broken, **SMALL)
+
+
+def test_a_model_that_is_told_when_targets_happen_is_caught() -> None:
+    with pytest.raises(AssertionError, match="TellsTheTimeOfTargets fails tells_no_times"):
+        check_model(TellsTheTimeOfTargets, **SMALL, time_gate=True)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqrec.data.batches import BUCKETS, Batch, BatchMaker, EpochPlan, bucket, plan_epoch
+from seqrec.data.batches import BUCKETS, NO_TIME, Batch, BatchMaker, EpochPlan, bucket, plan_epoch
 from seqrec.data.sequences import PAD, Cases, Sequences
 from seqrec.data.splits import leave_one_out
 from seqrec.errors import DataError
@@ -128,6 +128,48 @@ def test_a_batch_of_lists_is_padded_on_the_right() -> None:
     h_BLD = torch.arange(6.0).view(2, 3, 1)
     assert batch.last(h_BLD).tolist() == [[0], [5]]
     assert len(batch) == 2
+
+
+def clocked(lengths: list[int]) -> Sequences:
+    """As `numbered`, the event of item j at 1,000 j milliseconds."""
+    sequences = numbered(lengths)
+    return replace(sequences, times=sequences.items.astype(np.int64) * 1000)
+
+
+def expected_times(batch: Batch) -> torch.Tensor:
+    return torch.where(batch.valid, batch.items * 1000, NO_TIME)
+
+
+@given(HISTORIES, st.integers(1, 12), st.integers(1, 7))
+def test_times_stand_beside_their_items(lengths: list[int], max_length: int, batch_size: int) -> None:
+    sequences = clocked(lengths)
+    maker = BatchMaker(sequences, CPU)
+    for batch in plan_epoch(sequences, max_length, batch_size, True, [3]).batches(maker, times=True):
+        assert batch.times is not None
+        assert batch.times.dtype == torch.int64
+        assert torch.equal(batch.times, expected_times(batch))
+        tail = batch.tail(3)
+        assert tail.times is not None
+        assert torch.equal(tail.times, expected_times(tail))
+        assert batch.with_items(batch.items + 1).times is batch.times
+
+
+def test_times_are_there_only_for_who_asks() -> None:
+    sequences = clocked([5, 3])
+    maker, cases = BatchMaker(sequences, CPU), Cases(np.array([0, 1]), np.array([4, 7]))
+    assert maker.histories(cases, 9).times is None
+    asked = maker.histories(cases, 9, times=True)
+    assert asked.times is not None
+    assert torch.equal(asked.times, expected_times(asked))
+    batch = next(plan_epoch(sequences, 9, 2, True, [0]).batches(maker))
+    assert batch.times is None
+    assert batch.tail(2).times is None
+
+
+def test_data_without_clock_times_are_refused_to_who_asks() -> None:
+    maker = BatchMaker(numbered([5, 3]), CPU)
+    with pytest.raises(DataError, match=r"model\.time_gate.* no clock times: leave model\.time_gate out"):
+        maker.histories(Cases(np.array([0]), np.array([4])), 9, times=True)
 
 
 @given(st.integers(1, 5000))

@@ -110,7 +110,7 @@ def test_the_two_commands_of_the_readme(workplace: Path) -> None:
     assert "pytest" in run(["make", "-n", "test"], REPOSITORY)
 
 
-@pytest.mark.parametrize("page", ["docs/python.md", "docs/features.md"])
+@pytest.mark.parametrize("page", ["docs/python.md", "docs/features.md", "docs/live.md"])
 def test_python_runs_as_shown(page: str, workplace: Path) -> None:
     text = (REPOSITORY / page).read_text("utf-8")
     blocks = re.findall(r"<!-- run: (.*?) -->\n```python\n(.*?)```", text, re.DOTALL)

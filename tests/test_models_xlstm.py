@@ -1,4 +1,4 @@
-"""xLSTM: its configuration, that its kernels agree, what it shows of itself, and the size of its state."""
+"""xLSTM: its configuration, that its forms agree, what it shows of itself, and the size of its state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch
 
 from seqrec.data.batches import Batch
 from seqrec.errors import ConfigError
-from seqrec.models.xlstm import XLSTM, BlockState, XLSTMConfig
+from seqrec.models.state import bytes_per_session
+from seqrec.models.xlstm import XLSTM, XLSTMConfig
+from seqrec.models.xlstm.mixers import Rows
 
 N = 30
 #: Rows of one event, of a few, and of several chunks of the kernel.
@@ -45,6 +47,86 @@ def test_an_unknown_kernel_is_refused_with_the_known_ones(key: str) -> None:
         XLSTMConfig.parse({key: "fast"}, "model.")
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "meant"),
+    [
+        ("chunkwise_kernel", "chunkwise--triton_xl_chunk", "triton"),
+        ("chunkwise_kernel", "chunkwise--native_custbw", "native"),
+        ("chunkwise_kernel", "chunkwise--native", "native"),
+        ("chunkwise_kernel", "parallel--native_autograd", "parallel"),
+        ("chunkwise_kernel", "parallel--triton_limit_headdim", "triton"),
+        ("chunkwise_kernel", "nxai", "nxai"),
+        ("sequence_kernel", "native_sequence__triton", "triton"),
+        ("sequence_kernel", "native_sequence__torch", "native"),
+        ("sequence_kernel", "native_sequence__native", "native"),
+        ("sequence_kernel", "step", "recurrent"),
+        ("step_kernel", "step", "native"),
+        ("step_kernel", "torch", "native"),
+        ("step_kernel", "triton", "triton"),
+    ],
+)
+def test_other_names_of_kernels_are_understood(key: str, name: str, meant: str) -> None:
+    config = XLSTMConfig.parse({key: name}, "model.")
+    assert getattr(config, key) == meant
+    assert XLSTMConfig.parse(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("chunkwise_kernel", "chunkwise--nativity"),
+        ("sequence_kernel", "parallel"),
+        ("sequence_kernel", "parallel--native_autograd"),
+        ("step_kernel", "chunkwise"),
+    ],
+)
+def test_a_kernel_that_cannot_run_there_is_refused(key: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^model\.{key}: .*'auto'.*'nxai'"):
+        XLSTMConfig.parse({key: name}, "model.")
+
+
+@pytest.mark.parametrize(
+    ("stack", "num_blocks", "kinds"),
+    [
+        ("m", 3, "mmm"),
+        ("ms", 5, "msmsm"),
+        ("mam", 2, "ma"),
+        ("7:1", 9, "mmmmmmmsm"),
+        ("1:0", 2, "mm"),
+        (7 * 60 + 1, 8, "mmmmmmms"),  # how YAML reads 7:1
+    ],
+)
+def test_a_stack_is_repeated_until_there_are_enough_blocks(stack: Any, num_blocks: int, kinds: str) -> None:
+    assert XLSTMConfig.parse({"stack": stack, "num_blocks": num_blocks}).kinds == kinds
+
+
+@pytest.mark.parametrize("stack", ["", "mx", "M", "7:1:1", "0:0", "m:s"])
+def test_a_stack_of_unknown_blocks_is_refused(stack: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^model\.stack: name blocks by m .*\(got '{stack}'\)"):
+        XLSTMConfig.parse({"stack": stack}, "model.")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stack": "7:1", "num_blocks": 7}, "num_blocks 7 cuts stack mmmmmmms off before its s block"),
+        ({"gate_cap": 0}, r"^model\.gate_cap: "),
+        ({"conv_width": -1}, r"^model\.conv_width: "),
+        ({"forget_bias": [1]}, r"^model\.forget_bias"),
+        ({"output_gate": "tanh"}, r"^model\.output_gate: .*'silu'"),
+        (
+            {"projection": "pre", "projection_factor": 1.1, "embedding_dim": 16},
+            "embedding_dim \\* projection_factor is 17, not a multiple of num_heads 2",
+        ),
+        ({"time_gate": True, "stack": "a"}, "time_gate is for mLSTM and sLSTM blocks, and stack names none"),
+        ({"bidirectional": True, "num_blocks": 1}, "the second one reads backwards"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        XLSTMConfig.parse(settings, "model.")
+
+
 @pytest.mark.parametrize("num_heads", [1, 2, 8])
 def test_training_kernels_agree(num_heads: int) -> None:
     expected = model(num_heads=num_heads, chunkwise_kernel="parallel").encode(BATCH)
@@ -63,7 +145,7 @@ def test_gradients_of_training_kernels_agree() -> None:
 
 
 def test_reading_a_history_at_once_or_by_steps_leaves_the_same_behind() -> None:
-    whole, by_steps = (model(sequence_kernel=kernel) for kernel in ("chunkwise", "step"))
+    whole, by_steps = (model(sequence_kernel=kernel) for kernel in ("chunkwise", "recurrent"))
     (h, state), (h_steps, state_steps) = whole.prefill(BATCH), by_steps.prefill(BATCH)
     torch.testing.assert_close(h, whole.encode(BATCH)[torch.arange(3), BATCH.lengths - 1], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(h_steps, h, rtol=1e-9, atol=1e-9)
@@ -75,8 +157,11 @@ def test_reading_a_history_at_once_or_by_steps_leaves_the_same_behind() -> None:
 
 @pytest.mark.parametrize("kernel", ["parallel", "chunkwise"])
 def test_whole_and_step_by_step_agree_within_a_hundred_thousandth_in_float32(kernel: str) -> None:
-    xlstm = model(chunkwise_kernel=kernel, sequence_kernel="step").float()
-    torch.testing.assert_close(xlstm.prefill(BATCH)[0], BATCH.last(xlstm.encode(BATCH)), rtol=1e-5, atol=1e-5)
+    xlstm, state, hidden = model(chunkwise_kernel=kernel).float(), None, []
+    for items_B in BATCH.items[2:].T:
+        h_BD, state = xlstm.step(items_B, state or xlstm.initial_state(1))
+        hidden.append(h_BD)
+    torch.testing.assert_close(torch.stack(hidden, 1), xlstm.encode(BATCH)[2:], rtol=1e-5, atol=1e-5)
 
 
 def test_rows_of_a_state_do_not_mix() -> None:
@@ -89,17 +174,13 @@ def test_rows_of_a_state_do_not_mix() -> None:
 
 
 def test_the_state_does_not_grow_with_events() -> None:
-    xlstm = model()
-
-    def size(states: list[BlockState]) -> int:
-        return sum(part.numel() for state in states for part in (*state.cell, state.recent))
-
+    xlstm = model(stack="msa", num_blocks=3, max_length=16)
     state = xlstm.initial_state(1)
-    sizes = {size(state), size(xlstm.prefill(Batch.of([[1, 2]]))[1]), size(xlstm.prefill(Batch.of([[7] * 130]))[1])}
+    sizes = {bytes_per_session(xlstm.prefill(Batch.of([[7] * length]))[1]) for length in (2, 16, 130)}
     for event in range(40):
+        sizes.add(bytes_per_session(state))
         h, state = xlstm.step(torch.tensor([event % N + 1]), state)
         assert torch.isfinite(h).all()
-        sizes.add(size(state))
     assert len(sizes) == 1
 
 
@@ -130,8 +211,8 @@ def test_inspect_shows_what_each_position_draws_from_which() -> None:
 def test_inspected_attention_is_what_the_mixer_applies() -> None:
     xlstm = model()
     found = xlstm.inspect(BATCH)
-    block = xlstm._blocks()[0]
+    block, rows = xlstm._blocks()[0], Rows.forwards(BATCH, False)
     x_BLD = block.mixer_norm(xlstm.items(BATCH.items))
-    _, _, v, _, _, gate = block.mixer.project(x_BLD)
-    mixed = block.mixer._mix((found["attention.0"] @ v).transpose(1, 2), gate)
-    torch.testing.assert_close(mixed, block.mixer(x_BLD), rtol=1e-6, atol=1e-6)
+    into = block.mixer.project(x_BLD, rows)
+    mixed = block.mixer._mix((found["attention.0"] @ into.v).transpose(1, 2), into.gate)
+    torch.testing.assert_close(mixed, block.mixer(x_BLD, rows), rtol=1e-6, atol=1e-6)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seqrec.data.batches import Batch
+from seqrec.data.batches import NO_TIME, Batch
 from seqrec.data.catalogue import catalogue
 from seqrec.data.features import Dense, Features, MultiHot
 from seqrec.data.prepared import PreparedData
@@ -47,10 +47,12 @@ def check_model(model: type[Scorer], **settings: Any) -> list[str]:
     """
     subject = _Subject(model, settings)
     checks: list[Callable[[_Subject], None]] = [finite_scores, padding_invariance, evaluation_invariance]
-    if issubclass(model, SequenceModel):
-        checks += [hides_targets if model.bidirectional else causality]
+    made = subject.make()
+    if isinstance(made, SequenceModel):
+        checks += [hides_targets if made.bidirectional else causality]
+        checks += [tells_no_times] if made.uses_times else []
         checks += [one_forward, overfits_and_moves, resumes_bit_for_bit, seeds_matter, compiles_and_exports]
-        if isinstance(subject.make(), Recurrent):
+        if isinstance(made, Recurrent) and not made.bidirectional:
             checks += [step_by_step]
     for check in checks:
         try:
@@ -185,6 +187,23 @@ def hides_targets(subject: _Subject) -> None:
     torch.testing.assert_close(model.scores(cut.with_items(later)), model.scores(cut), rtol=1e-5, atol=1e-6)
 
 
+def tells_no_times(subject: _Subject) -> None:
+    """When an event happened matters there and to no earlier position; when a target happens matters nowhere."""
+    model, batch = _stirred(subject.make()), _timed(Batch.of([list(range(1, 13))]))
+    assert batch.times is not None
+    inputs, targets = _seeded_training_batch(model, batch)
+    before = model.encode(inputs)
+    for position in range(1, 12):
+        moved = batch.times + 86_400_000 * (torch.arange(12) == position)
+        after = model.encode(_seeded_training_batch(model, replace(batch, times=moved))[0])
+        if model.bidirectional:
+            assert targets[0, position] == PAD or torch.equal(after, before), f"the time of target {position} is told"
+            continue
+        torch.testing.assert_close(after[:, :position], before[:, :position], rtol=1e-5, atol=1e-6)
+        unmoved = position < 11 and torch.equal(after[:, position], before[:, position])
+        assert not unmoved, f"time {position} changes nothing"
+
+
 def one_forward(subject: _Subject) -> None:
     """One pass gives a hidden state to every position, and a target to every one, or to the masked ones; no row per
     prefix."""
@@ -207,7 +226,7 @@ def overfits_and_moves(subject: _Subject) -> None:
     """Learns 64 histories by heart (HR@1 over 0.95), and every parameter moves on the way."""
     random = np.random.default_rng(1)
     batch = Batch.of([random.permutation(np.arange(1, ITEMS + 1))[:8].tolist() for _ in range(64)])
-    model = subject.make(dropout=0.0, embedding_dim=64)
+    model, batch = subject.make(dropout=0.0, embedding_dim=64), _timed(batch)
     start = {name: value.detach().clone() for name, value in model.named_parameters()}
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     loss = SoftmaxLoss(SoftmaxConfig())
@@ -218,7 +237,7 @@ def overfits_and_moves(subject: _Subject) -> None:
         loss(model.encode(inputs), targets, model.item_vectors(), inputs).backward()
         optimizer.step()
     model.eval()
-    histories = Batch(batch.items[:, :-1], batch.lengths - 1)
+    histories = _timed(Batch(batch.items[:, :-1], batch.lengths - 1))
     hits = (model.scores(histories).argmax(1) + 1 == batch.last(batch.items)).float().mean().item()
     assert hits > 0.95, f"HR@1 on what it was trained on is {hits:.3f}"
     still = [name for name, value in model.named_parameters() if torch.equal(value, start[name])]
@@ -258,17 +277,17 @@ def compiles_and_exports(subject: _Subject) -> None:
 
 def step_by_step(subject: _Subject) -> None:
     """One event at a time gives the hidden states of the whole history, from nothing and from a prefilled state."""
-    model, batch = subject.make(), _batch()
+    model, batch = _stirred(subject.make()), _timed(_batch())
     whole = batch.last(model.encode(batch))
     prefilled, state = model.prefill(batch)
     torch.testing.assert_close(prefilled, whole, rtol=1e-4, atol=1e-5)
-    stepped, _ = model.step(torch.full((len(batch),), 5), state)
-    longer = [[*row[:length], 5] for row, length in zip(batch.items.tolist(), batch.lengths.tolist(), strict=True)]
-    after = Batch.of(longer)
+    rows = zip(batch.items.tolist(), batch.lengths.tolist(), strict=True)
+    after = _timed(Batch.of([[*row[:length], 5] for row, length in rows]))
+    stepped, _ = _step(model, after, after.lengths - 1, state)
     torch.testing.assert_close(stepped, after.last(model.encode(after)), rtol=1e-4, atol=1e-5)
-    state = model.initial_state(1)
-    for item in longer[0]:
-        h, state = model.step(torch.tensor([item]), state)
+    state, first = model.initial_state(1), _timed(_row(after, 0))
+    for position in range(int(first.lengths)):
+        h, state = _step(model, first, torch.tensor([position]), state)
     torch.testing.assert_close(h[0], stepped[0], rtol=1e-4, atol=1e-5)
 
 
@@ -284,6 +303,28 @@ class _Scores(nn.Module):
 def _seeded_training_batch(model: SequenceModel, batch: Batch) -> tuple[Batch, Tensor]:
     torch.manual_seed(1)
     return model.training_batch(batch)
+
+
+def _step(model: Any, batch: Batch, positions_B: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """One step with the events at `positions_B` (B,) of the rows; only models that use times are told them."""
+    at = torch.arange(len(batch)), positions_B
+    assert batch.times is not None
+    return model.step(batch.items[at], state, *([batch.times[at]] if model.uses_times else []))
+
+
+def _stirred(model: Any) -> Any:
+    """The model with every weight moved: some start at zero, and would hide what hangs on them."""
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def _timed(batch: Batch) -> Batch:
+    """With times: the gap before an event of a row is longer than the one before that."""
+    hours_L = torch.arange(batch.items.shape[1]) ** 3
+    return replace(batch, times=(hours_L * 3_600_000).masked_fill(~batch.valid, NO_TIME))
 
 
 def _batch() -> Batch:

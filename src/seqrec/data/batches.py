@@ -17,6 +17,8 @@ from seqrec.errors import DataError
 
 #: Rows are padded to the next of these lengths, so that a compiled step meets few shapes.
 BUCKETS = (8, 16, 32, 48, 64, 96, 128, 160, 200, 256, 384, 512, 768, 1024)
+#: What stands for the time of an event whose time nobody knows, and of no event.
+NO_TIME = torch.iinfo(torch.int64).min
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,14 @@ class Batch:
         items: (B, L) int64, PAD behind the last event.
         lengths: (B,) int64, at least 1.
         users: (B,) int64 user of each row, or None for people who are not in the data.
+        times: (B, L) int64 milliseconds, NO_TIME where unknown and behind the last event. None where no model asked
+            for them (`Scorer.uses_times`) or nobody knows them.
     """
 
     items: Tensor
     lengths: Tensor
     users: Tensor | None = None
+    times: Tensor | None = None
 
     def __len__(self) -> int:
         return self.items.shape[0]
@@ -56,8 +61,10 @@ class Batch:
         lengths_B = self.lengths.clamp(max=events)
         places_L = torch.arange(events, device=self.items.device)
         index_BL = ((self.lengths - lengths_B)[:, None] + places_L).clamp_(max=self.items.shape[1] - 1)
-        items_BL = self.items.gather(1, index_BL).masked_fill_(places_L >= lengths_B[:, None], PAD)
-        return replace(self, items=items_BL, lengths=lengths_B)
+        behind_BL = places_L >= lengths_B[:, None]
+        items_BL = self.items.gather(1, index_BL).masked_fill_(behind_BL, PAD)
+        times_BL = None if self.times is None else self.times.gather(1, index_BL).masked_fill_(behind_BL, NO_TIME)
+        return replace(self, items=items_BL, lengths=lengths_B, times=times_BL)
 
     @classmethod
     def of(cls, histories: list[list[int]], device: torch.device | str = "cpu") -> Batch:
@@ -69,29 +76,47 @@ class Batch:
 
 
 class BatchMaker:
-    """Cuts windows out of a flat array of items that lies on the device."""
+    """Cuts windows out of a flat array of items that lies on the device; one of times joins it when asked for."""
 
     def __init__(self, sequences: Sequences, device: torch.device) -> None:
         self.sequences = sequences
         self.device = device
         self._items_N = torch.from_numpy(np.array(sequences.items)).to(device)
+        self._times_N: Tensor | None = None
 
-    def windows(self, users: Ints, starts: Ints, lengths: Ints, width: int) -> Batch:
-        """Rows of `lengths` events from event `starts` on, padded to `width`."""
+    def windows(self, users: Ints, starts: Ints, lengths: Ints, width: int, times: bool = False) -> Batch:
+        """Rows of `lengths` events from event `starts` on, padded to `width`; with their `times` if asked.
+
+        Raises:
+            DataError: times are asked for, and the data has none.
+        """
         users_B, starts_B, lengths_B = (
             torch.from_numpy(np.ascontiguousarray(x)).to(self.device, non_blocking=True)
             for x in (users, starts, lengths)
         )
         offsets_L = torch.arange(width, device=self.device)
         index_BL = (starts_B[:, None] + offsets_L).clamp_(max=len(self._items_N) - 1)
-        items_BL = self._items_N[index_BL].long().masked_fill_(offsets_L >= lengths_B[:, None], PAD)
-        return Batch(items_BL, lengths_B, users_B)
+        behind_BL = offsets_L >= lengths_B[:, None]
+        items_BL = self._items_N[index_BL].long().masked_fill_(behind_BL, PAD)
+        times_BL = self._clock()[index_BL].masked_fill_(behind_BL, NO_TIME) if times else None
+        return Batch(items_BL, lengths_B, users_B, times_BL)
 
-    def histories(self, cases: Cases, max_length: int) -> Batch:
-        """The history of each case, the last `max_length` events of it."""
+    def histories(self, cases: Cases, max_length: int, times: bool = False) -> Batch:
+        """The history of each case, the last `max_length` events of it; with their `times` if asked."""
         starts = np.maximum(self.sequences.starts[cases.users], cases.ends - max_length)
         lengths = cases.ends - starts
-        return self.windows(cases.users, starts, lengths, min(bucket(int(lengths.max())), max_length))
+        return self.windows(cases.users, starts, lengths, min(bucket(int(lengths.max())), max_length), times)
+
+    def _clock(self) -> Tensor:
+        """(N,) int64 milliseconds, brought to the device the first time that a model asks for them."""
+        if self._times_N is None:
+            if self.sequences.times is None:
+                raise DataError(
+                    "The model looks at the time between events (model.time_gate), and these data have no clock "
+                    "times: leave model.time_gate out, or prepare the data with their time column."
+                )
+            self._times_N = torch.from_numpy(np.array(self.sequences.times)).to(self.device)
+        return self._times_N
 
 
 @dataclass(frozen=True)
@@ -111,11 +136,11 @@ class EpochPlan:
         """How many positions have a next item to learn from."""
         return sum(int(lengths.sum()) - len(lengths) for lengths in self.lengths)
 
-    def batches(self, maker: BatchMaker, skip: int = 0) -> Iterator[Batch]:
+    def batches(self, maker: BatchMaker, skip: int = 0, times: bool = False) -> Iterator[Batch]:
         """The batches from number `skip` on; one event more than a model reads, for the last target."""
         for users, starts, lengths in list(zip(self.users, self.starts, self.lengths, strict=True))[skip:]:
             width = min(bucket(int(lengths.max()) - 1), self.max_length) + 1
-            yield maker.windows(users, starts, lengths, width)
+            yield maker.windows(users, starts, lengths, width, times)
 
 
 def plan_epoch(

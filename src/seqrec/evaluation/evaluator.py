@@ -122,15 +122,14 @@ class Evaluator:
 
     def histories(self, scorer: Scorer, cases: Cases) -> Batch:
         """What the scorer is shown for each case."""
-        return self._maker.histories(
-            cases, scorer.config.max_length if isinstance(scorer, SequenceModel) else UNBOUNDED
-        )
+        events = scorer.config.max_length if isinstance(scorer, SequenceModel) else UNBOUNDED
+        return self._maker.histories(cases, events, scorer.uses_times)
 
-    def windows(self, users: Ints, sequences: Sequences, events: int) -> Batch:
-        """The last `events` events of each user in `sequences`, a view on this data set."""
+    def windows(self, users: Ints, sequences: Sequences, events: int, times: bool = False) -> Batch:
+        """The last `events` events of each user in `sequences`, a view on this data set; with `times` if asked."""
         starts = np.maximum(sequences.starts[users], sequences.ends[users] - events)
         lengths = sequences.ends[users] - starts
-        return self._maker.windows(users, starts, lengths, int(lengths.max()))
+        return self._maker.windows(users, starts, lengths, int(lengths.max()), times)
 
     def seen(self, cases: Cases) -> tuple[Tensor, Tensor]:
         """Pairs (case, item) of everything in the whole history of each case: two (P,) tensors."""

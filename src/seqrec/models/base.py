@@ -27,6 +27,8 @@ class Scorer(ABC):
     num_items: int
     #: Whether another seed gives another model.
     stochastic: ClassVar[bool] = False
+    #: Whether it looks at the times of events; only then do batches bring them. Some models say so one by one.
+    uses_times: bool = False
 
     def fit(self, train: Sequences) -> Self:
         """Learn from training histories; models trained by gradient have nothing to do here.
@@ -105,8 +107,9 @@ class SequenceModel(nn.Module, Scorer):
 
     stochastic = True
     #: Whether a position sees later events too. Such a model learns to fill gaps, which `training_batch` makes; only
-    #: `scores` says what comes next, for `encode` adds no gap at the end.
-    bidirectional: ClassVar[bool] = False
+    #: `scores` says what comes next, for `encode` adds no gap at the end. Ask a model, not its class: with some it is
+    #: a setting.
+    bidirectional: bool = False
     Config: ClassVar[type[SequenceModelConfig]]
     config: SequenceModelConfig
 
@@ -128,7 +131,8 @@ class SequenceModel(nn.Module, Scorer):
 
         What is drawn here comes from torch's global generator, whose state checkpoints keep.
         """
-        inputs = Batch(batch.items[:, :-1], (batch.lengths - 1).clamp(min=1), batch.users)
+        times_BL = None if batch.times is None else batch.times[:, :-1]
+        inputs = Batch(batch.items[:, :-1], (batch.lengths - 1).clamp(min=1), batch.users, times_BL)
         return inputs, batch.items[:, 1:]
 
     def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
@@ -143,7 +147,11 @@ class SequenceModel(nn.Module, Scorer):
 
 @runtime_checkable
 class Recurrent(Protocol):
-    """A sequence model that can take one event at a time, with work independent of the history's length."""
+    """A sequence model that can take one event at a time, with work independent of the history's length.
+
+    A state is a nest of tuples and named tuples of tensors whose first dimension is the row. A model that is
+    `bidirectional` has no such state, whatever methods its class has.
+    """
 
     def initial_state(self, batch: int) -> Any:
         """The state before any event, for `batch` rows."""
@@ -151,5 +159,9 @@ class Recurrent(Protocol):
     def prefill(self, batch: Batch) -> tuple[Tensor, Any]:
         """Hidden states after each row's last event (B, D), and the state there."""
 
-    def step(self, items_B: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """Hidden states (B, D) after one more event in every row, and the new state."""
+    def step(self, items_B: Tensor, state: Any, times_B: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Hidden states (B, D) after one more event in every row, and the new state.
+
+        Args:
+            times_B: (B,) int64 milliseconds when the events happened; only models that use times look at them.
+        """

@@ -1,9 +1,8 @@
 """BERT4Rec: Sun et al., "BERT4Rec: Sequential Recommendation with Bidirectional Encoder Representations from
 Transformer", CIKM 2019.
 
-Trained to fill gaps: some events of a window are replaced by MASK, and the model, which sees both sides of a gap,
-says what stood there. To recommend, MASK is appended to the history and read. Blocks are pre-norm, which trains
-more steadily than the paper's post-norm.
+Trained to fill gaps, of which it sees both sides: see `cloze`. Blocks are pre-norm, which trains more steadily than
+the paper's post-norm.
 
 Shapes: B rows, L positions, D width, H heads, K head width.
 """
@@ -12,27 +11,20 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
-from seqrec.data.sequences import PAD
+from seqrec.models import cloze
 from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import ItemTable, StackConfig
+from seqrec.models.layers import ItemTable
 
 
-class BERT4RecConfig(StackConfig):
-    """What is masked in training."""
-
-    mask_share: float = Field(0.2, gt=0, lt=1, description="share of a window's events that are masked")
-    last_share: float = Field(0.1, ge=0, le=1, description="share of windows whose last event alone is masked")
+class BERT4RecConfig(cloze.ClozeConfig):
+    """Nothing beyond what every stack that fills gaps has."""
 
 
 class BERT4Rec(SequenceModel):
-    """Item vectors plus positions, then blocks of attention to both sides, then the paper's projection.
-
-    Inside the model, and nowhere else, item number `num_items + 1` stands for MASK.
-    """
+    """Item vectors plus positions, then blocks of attention to both sides, then the paper's projection."""
 
     Config = BERT4RecConfig
     config: BERT4RecConfig
@@ -40,7 +32,7 @@ class BERT4Rec(SequenceModel):
 
     def __init__(self, config: BERT4RecConfig, num_items: int) -> None:
         super().__init__(config, num_items)
-        D = config.embedding_dim
+        D, self.mask_number = config.embedding_dim, num_items + 1
         self.items = ItemTable(config, num_items)
         self.mask = nn.Parameter(torch.randn(D) * 0.1)
         # One position more than events are read: there stands the MASK that asks for the next one.
@@ -51,8 +43,7 @@ class BERT4Rec(SequenceModel):
 
     def training_batch(self, batch: Batch) -> tuple[Batch, Tensor]:
         """The same rows with MASK in some places, and what stood there as targets (B, L), PAD elsewhere."""
-        masked_BL = self._draw(batch)
-        return self._masked(batch, masked_BL), batch.items.masked_fill(~masked_BL, PAD)
+        return cloze.gaps(batch, self.config, self.mask_number)
 
     def encode(self, batch: Batch) -> Tensor:
         x_BLD, valid_BL = self.embed(batch), batch.valid
@@ -66,9 +57,7 @@ class BERT4Rec(SequenceModel):
             raise ValueError(
                 f"{batch.items.shape[1]} places with MASK; max_length is {len(self.positions) - 1}: cut histories"
             )
-        masked_BL = batch.items > self.num_items
-        x_BLD = self.items(batch.items.masked_fill(masked_BL, PAD))
-        x_BLD = torch.where(masked_BL[..., None], self.mask.to(x_BLD.dtype), x_BLD)
+        x_BLD = cloze.embed(self.items, self.mask, batch, self.mask_number)
         return self.dropout(x_BLD + self.positions[: batch.items.shape[1]])
 
     def item_vectors(self) -> ItemVectors:
@@ -79,9 +68,7 @@ class BERT4Rec(SequenceModel):
 
     def with_mask(self, batch: Batch) -> Batch:
         """Histories with MASK after their last event, and nothing behind it: what scores are read from."""
-        longer = Batch(F.pad(batch.items, (0, 1), value=PAD), batch.lengths + 1, batch.users)
-        places_L = torch.arange(longer.items.shape[1], device=batch.items.device)
-        return self._masked(longer, places_L == batch.lengths[:, None])
+        return cloze.with_mask(batch, self.mask_number)
 
     def inspect(self, batch: Batch) -> dict[str, Tensor]:
         """`attention.<block>` (B, H, L+1, L+1): softmax weights over the history and the MASK after it, whose row, at
@@ -93,19 +80,6 @@ class BERT4Rec(SequenceModel):
             found[f"attention.{number}"] = block.attention.weights(block.attention_norm(x_BLD), batch.valid)
             x_BLD = block(x_BLD, batch.valid)
         return found
-
-    def _draw(self, batch: Batch) -> Tensor:
-        """Where to mask (B, L): as many events as the share asks for, at least one and not all; or the last alone."""
-        places_L = torch.arange(batch.items.shape[1], device=batch.items.device)
-        noise_BL = torch.rand(batch.items.shape, device=batch.items.device).masked_fill(~batch.valid, 2.0)
-        count_B = (batch.lengths * self.config.mask_share).round().minimum(batch.lengths - 1).clamp(min=1)
-        cloze_BL = noise_BL.argsort(1).argsort(1) < count_B[:, None]
-        last_BL = places_L == batch.lengths[:, None] - 1
-        last_only_B = torch.rand(len(batch), device=batch.items.device) < self.config.last_share
-        return torch.where(last_only_B[:, None], last_BL, cloze_BL)
-
-    def _masked(self, batch: Batch, masked_BL: Tensor) -> Batch:
-        return batch.with_items(batch.items.masked_fill(masked_BL, self.num_items + 1))
 
 
 class Block(nn.Module):

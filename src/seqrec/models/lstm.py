@@ -54,8 +54,10 @@ class LSTM(SequenceModel):
         state = self.recurrence.prefill(self.items(batch.items), batch.lengths)
         return self.items.query(self.head(state[0][:, -1])), state
 
-    def step(self, items_B: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
-        """Take one more event per row: hidden states (B, D), and the state after it."""
+    def step(
+        self, items_B: Tensor, state: RecurrentState, times_B: Tensor | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        """Take one more event per row: hidden states (B, D), and the state after it. Its time is not looked at."""
         y_BD, state = self.recurrence.step(self.items(items_B), state)
         return self.items.query(self.head(y_BD)), state
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from seqrec.data.batches import Batch
+from seqrec.data.batches import NO_TIME, Batch
 from seqrec.data.catalogue import Catalogue
 from seqrec.errors import CheckpointError, UnknownItemsError
 from seqrec.kernels.ranking import exclude, require_finite, top_items
@@ -77,32 +77,49 @@ class Recommender:
         load_weights(scorer, folder.best)
         return cls(scorer, catalogue, facts["config"]["evaluation"]["filter_seen"], device)
 
-    def recommend(self, history: Sequence[object], k: int = 10) -> list[Recommendation]:
+    def recommend(
+        self, history: Sequence[object], k: int = 10, times: Sequence[int | None] | None = None
+    ) -> list[Recommendation]:
         """The `k` items most likely to come next, best first.
 
         Args:
             history: ids or titles, oldest first. Unknown ones are named in a warning and left out.
             k: how many; fewer come back when the catalogue has no more that were not seen.
+            times: when each event happened, in milliseconds since 1970, None where unknown. Only models that use
+                times (`model.time_gate`) look at them; without, such a model does as if every gap were unknown.
 
         Raises:
             UnknownItemsError: the history is empty, or nothing in it is known.
         """
-        return self.recommend_batch([history], k)[0]
+        return self.recommend_batch([history], k, None if times is None else [times])[0]
 
-    def recommend_batch(self, histories: Sequence[Sequence[object]], k: int = 10) -> list[list[Recommendation]]:
+    def recommend_batch(
+        self,
+        histories: Sequence[Sequence[object]],
+        k: int = 10,
+        times: Sequence[Sequence[int | None]] | None = None,
+    ) -> list[list[Recommendation]]:
         """As `recommend`, for many histories at a time."""
         if k < 1:
             raise ValueError(f"k is {k}; ask for at least one item")
-        known = [self._numbers(history) for history in histories]
+        clocks = [None] * len(histories) if times is None else times
+        known = [self._events(history, clock) for history, clock in zip(histories, clocks, strict=True)]
         found: list[list[Recommendation]] = []
         for start in range(0, len(known), AT_A_TIME):
             found += self._recommend(known[start : start + AT_A_TIME], k)
         return found
 
     @torch.inference_mode()
-    def _recommend(self, histories: list[list[int]], k: int) -> list[list[Recommendation]]:
-        longest = self.scorer.config.max_length if isinstance(self.scorer, SequenceModel) else None
-        batch = Batch.of([history[-longest:] if longest else history for history in histories], self.device)
+    def _recommend(self, events: list[list[tuple[int, int]]], k: int) -> list[list[Recommendation]]:
+        """From (item, milliseconds) of every event."""
+        histories = [[item for item, _ in row] for row in events]
+        batch = Batch.of(histories, self.device)
+        if self.scorer.uses_times:
+            width, clocks = batch.items.shape[1], [[time for _, time in row] for row in events]
+            padded = [clock + [NO_TIME] * (width - len(clock)) for clock in clocks]
+            batch = replace(batch, times=torch.tensor(padded, device=self.device))
+        if isinstance(self.scorer, SequenceModel):
+            batch = batch.tail(self.scorer.config.max_length)
         scores_BN = self.scorer.scores(batch)
         require_finite(scores_BN, type(self.scorer).__name__)
         has_logits = isinstance(self.scorer, SequenceModel)
@@ -133,12 +150,17 @@ class Recommender:
             probability=probability,
         )
 
-    def _numbers(self, history: Sequence[object]) -> list[int]:
+    def _events(self, history: Sequence[object], times: Sequence[int | None] | None) -> list[tuple[int, int]]:
+        """(item, milliseconds) of the events that are known."""
         if isinstance(history, (str, bytes)):
             raise TypeError(f"a history is a list of ids or titles, not one string: [{history!r}]")
         found = [(name, self.catalogue.find(name)) for name in history]
+        times = [None] * len(found) if times is None else times
+        if len(times) != len(found):
+            raise ValueError(f"{len(found)} events and {len(times)} times: give each event one, or none at all")
         unknown = [self._suggest(name) for name, number in found if number is None]
-        known = [number for _, number in found if number is not None]
+        clock = [NO_TIME if time is None else time for time in times]
+        known = [(number, time) for (_, number), time in zip(found, clock, strict=True) if number is not None]
         if not known:
             what = f"none of these is in the catalogue: {', '.join(unknown)}" if unknown else "the history is empty"
             raise UnknownItemsError(f"There is nothing to recommend from: {what}.")

@@ -32,7 +32,8 @@ def probe(model: SequenceModel, evaluator: Evaluator) -> dict[str, dict[str, flo
     users = users[np.linspace(0, len(users) - 1, min(HISTORIES, len(users))).astype(np.int64)]
     totals, counts = np.zeros(len(LENGTHS)), np.zeros(len(LENGTHS))
     for start in range(0, len(users), AT_A_TIME):
-        batch = evaluator.windows(users[start : start + AT_A_TIME], train, model.config.max_length + 1)
+        some, events = users[start : start + AT_A_TIME], model.config.max_length + 1
+        batch = evaluator.windows(some, train, events, model.uses_times)
         inputs, targets_BL = model.training_batch(batch)
         loss_BL = _negative_log(model, model.encode(inputs), targets_BL)
         known = (targets_BL != PAD).cpu().numpy()

@@ -120,7 +120,7 @@ class Trainer:
         losses, norms = [], []
         reported = time.monotonic()
         self.model.train()
-        for batch in plan.batches(self._maker, skip=at.batch):
+        for batch in plan.batches(self._maker, at.batch, self.model.uses_times):
             loss, norm = self._step(batch)
             losses.append(loss)
             norms.append(norm)

@@ -8,15 +8,25 @@ Shapes: B rows, H heads, L positions, K key width, V value width.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
-from seqrec.kernels.mlstm import chunkwise, reference
+from seqrec.errors import ConfigError, MissingExtraError
+from seqrec.kernels.mlstm import reference
+from seqrec.kernels.mlstm.native import native, native_hidden
 from seqrec.kernels.mlstm.reference import effective_attention
 from seqrec.kernels.mlstm.state import MLSTMState, initial_state
 from seqrec.kernels.mlstm.step import step
 
-__all__ = ["MLSTMState", "effective_attention", "initial_state", "mlstm", "mlstm_prefill", "mlstm_step"]
+__all__ = ["KERNELS", "MLSTMState", "effective_attention", "initial_state", "mlstm", "mlstm_prefill", "mlstm_step"]
+
+#: `auto` is `triton` on a GPU where it takes such heads, else `native`. `parallel` is `native` with one chunk,
+#: `recurrent` autograd through one event at a time.
+KERNELS = ("auto", "native", "triton", "nxai", "parallel", "recurrent")
+#: Widths of heads that the Triton kernels take.
+WIDTHS = (16, 32, 64, 128)
 
 
 def mlstm(
@@ -28,16 +38,23 @@ def mlstm(
         q, k: queries and keys (B, H, L, K). v: values (B, H, L, V).
         i, f: input and forget gates before their activation (B, H, L).
         starts: (B, L) bool, true where a position begins a history of its own and sees nothing before it.
-        kernel: see `KERNELS`.
+        kernel: one of `KERNELS`.
 
     Returns:
         h (B, H, L, V) in the dtype of `v`. Position t depends on positions up to t only.
+
+    Raises:
+        ConfigError: no such kernel, or it cannot do what is asked.
+        MissingExtraError: the package behind the kernel is not installed.
     """
-    if kernel == "parallel":
-        return reference.parallel(q, k, v, i, f, starts)
-    if kernel == "recurrent":
-        return reference.recurrent(q, k, v, i, f, starts=starts)[0]
-    return chunkwise.chunkwise(q, k, v, i, f, starts=starts)[0]
+    chosen = _choose(kernel, q, v)
+    if chosen == "triton":
+        from seqrec.kernels.mlstm import triton_form
+
+        return triton_form.hidden_states(q, k, v, i, f, starts)
+    if chosen in ("native", "parallel"):
+        return native_hidden(q, k, v, i, f, starts, chunk=q.shape[2] if chosen == "parallel" else None)
+    return mlstm_prefill(q, k, v, i, f, starts=starts, kernel=kernel)[0]
 
 
 def mlstm_prefill(
@@ -55,14 +72,52 @@ def mlstm_prefill(
     """As `mlstm`, from `state` (None: nothing), and with the state after the last event of each row.
 
     Args:
-        lengths: (B,) valid positions per row, 0 to L; None for L.
+        lengths: (B,) valid positions per row, 0 to L; None for L. Hidden states beyond them mean nothing.
     """
-    form = reference.recurrent if kernel == "recurrent" else chunkwise.chunkwise
-    return form(q, k, v, i, f, state, lengths, starts)
+    chosen = _choose(kernel, q, v)
+    if chosen == "triton":
+        from seqrec.kernels.mlstm import triton_form
+
+        return triton_form.prefill(q, k, v, i, f, state, lengths, starts)
+    if chosen == "nxai":
+        from seqrec.kernels.mlstm.nxai import nxai
+
+        return nxai(q, k, v, i, f, state, lengths, starts)
+    if chosen == "recurrent":
+        return reference.recurrent(q, k, v, i, f, state, lengths, starts)
+    return native(q, k, v, i, f, state, lengths, starts, chunk=q.shape[2] if chosen == "parallel" else None)
 
 
 def mlstm_step(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: MLSTMState, *, kernel: str = "auto"
 ) -> tuple[Tensor, MLSTMState]:
-    """One event: q, k (B, H, K), v (B, H, V), i, f (B, H). Returns h (B, H, V) and the state after it."""
+    """One event: q, k (B, H, K), v (B, H, V), i, f (B, H). Returns h (B, H, V) and the state after it.
+
+    The state given stays as it is. Only `native` and `recurrent`, which is the same here, can be differentiated.
+    """
+    if kernel == "nxai":
+        from seqrec.kernels.mlstm import nxai
+
+        return nxai.step(q, k, v, i, f, state)
+    narrow = state.memory.dtype != torch.float32 or (kernel == "auto" and torch.is_grad_enabled())
+    if not narrow and _choose(kernel, q[:, :, None], v[:, :, None]) == "triton":
+        from seqrec.kernels.mlstm import triton_step
+
+        return triton_step.step(q, k, v, i, f, state)
     return step(q, k, v, i, f, state)
+
+
+def _choose(kernel: str, q: Tensor, v: Tensor) -> str:
+    """The form that `kernel` means here."""
+    fits = q.shape[-1] in WIDTHS and v.shape[-1] in WIDTHS and q.shape[0] * q.shape[2] > 0
+    if kernel == "auto":
+        there = q.is_cuda and fits and q.dtype != torch.float64 and not torch.compiler.is_compiling()
+        return "triton" if there and find_spec("triton") is not None else "native"
+    if kernel not in KERNELS:
+        raise ConfigError(f"mLSTM kernel {kernel!r} is none of {', '.join(KERNELS)}.")
+    if kernel == "triton":
+        if not fits:
+            raise ConfigError(f"kernel triton takes heads of width {WIDTHS}, not {q.shape[-1]} and {v.shape[-1]}.")
+        if find_spec("triton") is None:
+            raise MissingExtraError("Triton", "triton")
+    return kernel

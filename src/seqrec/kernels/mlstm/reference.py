@@ -59,14 +59,15 @@ def recurrent(
     """h (B, H, L, V) and the state after each row's last event, one event at a time."""
     (B, H, L, K), V = q.shape, v.shape[-1]
     state = state or initial_state(B, H, K, V, q)
+    inside = torch.ones(B, L, dtype=torch.bool, device=q.device)
+    if lengths is not None:
+        inside = torch.arange(L, device=q.device) < lengths[:, None]
     hidden = []
     for t in range(L):
         if starts is not None:
-            state = MLSTMState(*(part.masked_fill(_like(starts[:, t], part), 0) for part in state))
+            state = MLSTMState(*(part.masked_fill(_like(starts[:, t] & inside[:, t], part), 0) for part in state))
         h, after = step(q[:, :, t], k[:, :, t], v[:, :, t], i[:, :, t], f[:, :, t], state)
-        if lengths is not None:
-            inside = t < lengths
-            after = MLSTMState(*(torch.where(_like(inside, a), a, b) for a, b in zip(after, state, strict=True)))
+        after = MLSTMState(*(torch.where(_like(inside[:, t], a), a, b) for a, b in zip(after, state, strict=True)))
         hidden.append(h.to(v.dtype))
         state = after
     return torch.stack(hidden, 2) if hidden else v, state

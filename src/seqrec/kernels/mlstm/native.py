@@ -1,0 +1,304 @@
+"""The mLSTM in torch, a chunk at a time, with a backward pass of its own: exact in float64, and fast on a CPU.
+
+`native_plan` turns gates into factors. What is left here is matrix products over blocks of rows that stay in the cache.
+The normaliser is one more column of the values, all ones: [C n] is one memory, and numerator and normaliser of h are
+one product. The backward pass reads the memories at the edges of the chunks, which is what is stored beside inputs and
+h, and computes the scores again.
+
+Two facts save work in it. h does not change when q is scaled while the normaliser is above its floor, so q.dq is dh.h
+where the floor holds and 0 elsewhere. The weight of an event is in its value only, so di is [v 1].d[v 1].
+
+Shapes: B rows, H heads, L positions, K key width, V value width, W = V + 1, S positions in a chunk, R rows of a block.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from seqrec.kernels.mlstm.native_plan import Chunk, Plan, plan
+from seqrec.kernels.mlstm.state import MLSTMState, initial_state
+
+#: About the chunk size, and the length up to which one chunk is cheaper than two.
+CHUNK, WHOLE = 40, 64
+#: Elements of one tensor of a block, per thread: about ten of them are in use at a time.
+BLOCK = 1 << 16
+
+
+class _Inputs(NamedTuple):
+    """`memory` (B, H, K, W) or None for an empty state; `log_scale` (B, H); `starts`, `inside` (B, L) bool or None."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    i: Tensor
+    f: Tensor
+    memory: Tensor | None
+    log_scale: Tensor
+    starts: Tensor | None
+    inside: Tensor | None
+
+
+class _Run(NamedTuple):
+    """What a forward pass leaves to the backward pass."""
+
+    plan: Plan
+    blocks: list[tuple[slice, int]]
+    edges: list[list[Tensor | None]]  # per block and chunk, the memory (R, K, W) that enters it
+    size: Tensor  # (B, H, L) what the numerator was divided by
+    sign: Tensor  # (B, H, L) sign of the normaliser, 0 where the floor held
+
+
+def native(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    state: MLSTMState | None = None,
+    lengths: Tensor | None = None,
+    starts: Tensor | None = None,
+    *,
+    chunk: int | None = None,
+) -> tuple[Tensor, MLSTMState]:
+    """h (B, H, L, V) and the state after each row's last event: see `mlstm_prefill`.
+
+    Args:
+        chunk: positions in a chunk; None to choose by the length. L makes it the parallel form.
+    """
+    if q.shape[2] == 0:
+        return v, state or initial_state(q.shape[0], q.shape[1], q.shape[-1], v.shape[-1], q)
+    h, memory, log_scale = _run(q, k, v, i, f, state, lengths, starts, chunk, with_state=True)
+    return h, MLSTMState(memory[..., :-1], memory[..., -1], log_scale)
+
+
+def native_hidden(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, starts: Tensor | None = None, *, chunk: int | None = None
+) -> Tensor:
+    """h (B, H, L, V) from an empty state, without the work for the state at the end: see `mlstm`."""
+    if q.shape[2] == 0:
+        return v
+    return _run(q, k, v, i, f, None, None, starts, chunk, with_state=False)[0]
+
+
+def chunk_size(length: int) -> int:
+    """Chunks of equal size near `CHUNK`. Measured by bench/mlstm_cpu.py at key widths of 64."""
+    return length if length <= WHOLE else -(-length // round(length / CHUNK))
+
+
+def _run(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    state: MLSTMState | None,
+    lengths: Tensor | None,
+    starts: Tensor | None,
+    chunk: int | None,
+    with_state: bool,
+) -> Any:
+    inside = None if lengths is None else torch.arange(q.shape[2], device=q.device) < lengths[:, None]
+    if state is None:
+        memory, log_scale = None, q.new_zeros(q.shape[:2], dtype=torch.float64)
+    else:
+        memory, log_scale = torch.cat([state.memory, state.normaliser.unsqueeze(-1)], -1), state.log_scale.detach()
+    x = _Inputs(q, k, v, i, f, memory, log_scale, starts, inside)
+    size = min(chunk or chunk_size(q.shape[2]), q.shape[2])
+    if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in x):
+        return _Native.apply(size, with_state, *x)  # type: ignore[no-untyped-call]
+    return _forward(x, size, with_state)[0]
+
+
+class _Native(torch.autograd.Function):
+    """h, the memory at the end (None unless asked for) and its log scale."""
+
+    @staticmethod
+    def forward(ctx: Any, size: int, with_state: bool, *parts: Any) -> tuple[Tensor, Tensor | None, Tensor]:
+        x = _Inputs(*parts)
+        found, ctx.run = _forward(x, size, with_state)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(found[2])
+        ctx.save_for_backward(*x, *found[:2])
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        *parts, h, memory = ctx.saved_tensors
+        dh, dmemory, _ = grads
+        return (None, None, *_backward(_Inputs(*parts), ctx.run, h, memory, dh, dmemory), None, None, None)
+
+
+def _forward(x: _Inputs, size: int, with_state: bool) -> tuple[tuple[Tensor, Tensor | None, Tensor], _Run]:
+    (B, H, L, K), W, dtype = x.q.shape, x.v.shape[-1] + 1, _dtype(x)
+    found = plan(x.i, x.f, x.log_scale, x.starts, x.inside, size, dtype)
+    run = _Run(found, _blocks(B, H, size * max(size, K, W)), [], *x.q.new_empty(2, B, H, L, dtype=dtype))
+    h = torch.empty_like(x.v)
+    last = x.q.new_empty(B, H, K, W, dtype=dtype) if with_state else None
+    first = None if x.memory is None else x.memory.to(dtype) * found.begin
+    for rows, head in run.blocks:
+        memory, edges = None if first is None else first[rows, head], list[Tensor | None]()
+        for whole in found.chunks:
+            c, at = whole.of(rows, head), (rows, head, whole.at)
+            q, k, values = x.q[at].to(dtype), x.k[at].to(dtype), _values(x.v[at], c.gain, dtype)
+            out = _read(c, q, k, values, memory)
+            edges.append(memory)
+            if with_state or c.at.stop < L:
+                memory = _write(c, k, values, memory)
+            floor, normaliser = c.floor * K**0.5, out[..., -1]
+            run.size[at] = torch.maximum(normaliser.abs(), floor)
+            run.sign[at] = normaliser.sign().mul_(normaliser.abs() > floor)
+            h[at] = out[..., :-1].div_(run.size[at].unsqueeze(-1))
+        run.edges.append(edges)
+        if last is not None and memory is not None:
+            last[rows, head] = memory
+    return (h, last, found.log_scale), run
+
+
+def _values(v: Tensor, gain: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """[v 1] (R, S, W), times the gain of each event."""
+    values = v.new_empty(*v.shape[:-1], v.shape[-1] + 1, dtype=dtype)
+    values[..., :-1] = v
+    values[..., -1] = 1
+    return values if gain is None else values.mul_(gain)
+
+
+def _read(c: Chunk, q: Tensor, k: Tensor, values: Tensor, memory: Tensor | None) -> Tensor:
+    """Numerator and normaliser of h (R, S, W), both times sqrt(K)."""
+    scores = torch.bmm(q, k.mT)
+    out = torch.bmm(scores.tril_() if c.weights is None else scores.mul_(c.weights), values)
+    if memory is None:
+        return out
+    return out.baddbmm_(q, memory) if c.enter is None else out.add_(torch.bmm(q, memory).mul_(c.enter))
+
+
+def _write(c: Chunk, k: Tensor, values: Tensor, memory: Tensor | None) -> Tensor:
+    """The memory (R, K, W) after the chunk."""
+    if c.leave is None:
+        added = torch.bmm(k.mT, values) if memory is None else torch.baddbmm(memory, k.mT, values)
+        return added.mul_(c.keep)
+    values = values * c.leave
+    return torch.bmm(k.mT, values) if memory is None else (memory * c.keep).baddbmm_(k.mT, values)
+
+
+def _backward(
+    x: _Inputs, run: _Run, h: Tensor, memory: Tensor | None, dh: Tensor | None, dmemory: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Gradients of q, k, v, i, f and the memory at the start."""
+    dtype, dq, dk, dv = _dtype(x), *(torch.empty_like(part) for part in (x.q, x.k, x.v))
+    di, df = x.q.new_empty(2, *x.i.shape, dtype=dtype)
+    dfirst = None if x.memory is None else torch.empty_like(x.memory, dtype=dtype)
+    dh = torch.zeros_like(h) if dh is None else dh
+    for (rows, head), edges in zip(run.blocks, run.edges, strict=True):
+        after = None if dmemory is None or memory is None else dmemory[rows, head]
+        crossing = 0.0 if after is None else (after * memory[rows, head]).sum((-1, -2)).unsqueeze(-1)
+        for whole, before in zip(reversed(run.plan.chunks), reversed(edges), strict=True):
+            c, at = whole.of(rows, head), (rows, head, whole.at)
+            q, k, values = x.q[at].to(dtype), x.k[at].to(dtype), _values(x.v[at], c.gain, dtype)
+            pull = (dh[at] * h[at]).sum(-1, dtype=dtype)
+            dout = _dout(dh[at], pull, run.size[at], run.sign[at])
+            grads = _chunk_backward(c, q, k, values, dout, before, after)
+            dq[at], dk[at], dvalues = grads.q, grads.k, grads.values
+            di[at] = values.mul_(dvalues).sum(-1)
+            dv[at] = dvalues[..., :-1] if c.gain is None else dvalues[..., :-1].mul_(c.gain)
+            df[at] = grads.log_f if c.written_out else crossing + _from_here(pull * (run.sign[at] == 0) - di[at])
+            crossing, after = df[at][..., :1], grads.memory
+        if dfirst is not None and after is not None:
+            dfirst[rows, head] = after
+    df.mul_(torch.sigmoid(-x.f))
+    for masked in (x.starts, None if x.inside is None else ~x.inside):
+        df = df if masked is None else df.masked_fill_(masked[:, None], 0.0)
+    dfirst = None if dfirst is None else dfirst * run.plan.begin
+    return dq, dk, dv, di.to(x.i.dtype), df.to(x.f.dtype), dfirst
+
+
+class _Grads(NamedTuple):
+    q: Tensor
+    k: Tensor
+    values: Tensor
+    memory: Tensor | None
+    log_f: Tensor | None  # (R, S), where the weights are written out
+
+
+def _chunk_backward(
+    c: Chunk, q: Tensor, k: Tensor, values: Tensor, dout: Tensor, before: Tensor | None, after: Tensor | None
+) -> _Grads:
+    """`before` is the memory that entered the chunk, `after` the gradient of the one that left it."""
+    scores, dscores = torch.bmm(q, k.mT), torch.bmm(dout, values.mT)
+    log_f = None
+    if c.weights is None:
+        scores, dscores = scores.tril_(), dscores.tril_()
+    else:
+        scores = scores.mul_(c.weights)
+        log_f = _crossing(c, scores * dscores, q, k, values, dout, before, after) if c.written_out else None
+        dscores = dscores.mul_(c.weights)
+    dq, dk, dvalues = torch.bmm(dscores, k), torch.bmm(dscores.mT, q), torch.bmm(scores.mT, dout)
+    if after is not None and c.leave is None:
+        after = after * c.keep
+        dk, dvalues = dk.baddbmm_(values, after.mT), dvalues.baddbmm_(k, after)
+    elif after is not None and c.leave is not None:
+        dk = dk.baddbmm_(values * c.leave, after.mT)
+        dvalues = dvalues.add_(torch.bmm(k, after).mul_(c.leave))
+        after = after * c.keep
+    if before is None:
+        return _Grads(dq, dk, dvalues, None, log_f)
+    dread = dout if c.enter is None else dout * c.enter
+    dmemory = torch.bmm(q.mT, dread) if after is None else after.baddbmm_(q.mT, dread)
+    return _Grads(dq.baddbmm_(dread, before.mT), dk, dvalues, dmemory, log_f)
+
+
+def _crossing(
+    c: Chunk,
+    pairs: Tensor,
+    q: Tensor,
+    k: Tensor,
+    values: Tensor,
+    dout: Tensor,
+    before: Tensor | None,
+    after: Tensor | None,
+) -> Tensor:
+    """Gradient of log f_r (R, S): all that passes from before r to r or later. As sums of what passes, not as
+    differences of all that arrives and all that leaves: a gate that is shut lets through what rounding would bury.
+
+    Args:
+        pairs: (R, S, S) what passes from s to t within the chunk.
+    """
+    earlier = torch.ones_like(pairs[0]).triu_(1)
+    passing = (pairs @ earlier).tril_().sum(-2)
+    if before is not None and c.enter is not None:
+        passing += _from_here((torch.bmm(dout * c.enter, before.mT) * q).sum(-1))
+    if after is not None and c.leave is not None:
+        passing += (torch.bmm(k, after).mul_(c.leave) * values).sum(-1) @ earlier
+    if before is not None and after is not None:
+        passing += (before * after * c.keep).sum((-1, -2)).unsqueeze(-1)
+    return passing
+
+
+def _dout(dh: Tensor, pull: Tensor, size: Tensor, sign: Tensor) -> Tensor:
+    """Gradient of numerator and normaliser (R, S, W) from that of h (R, S, V); `pull` (R, S) is dh.h."""
+    dout = size.new_empty(*dh.shape[:-1], dh.shape[-1] + 1)
+    dout[..., :-1] = dh
+    dout[..., -1] = pull.mul(sign).neg_()
+    return dout.div_(size.unsqueeze(-1))
+
+
+def _from_here(x: Tensor) -> Tensor:
+    """(R, S): the sum of x from each position on."""
+    return x @ x.new_ones(x.shape[-1], x.shape[-1]).tril_()
+
+
+def _blocks(rows: int, heads: int, elements: int) -> list[tuple[slice, int]]:
+    """Equal blocks of rows for each head, so that one tensor of a block has about `BLOCK` elements per thread."""
+    if torch.compiler.is_compiling():
+        return [(slice(0, rows), head) for head in range(heads)]
+    count = -(-rows * elements // (BLOCK * torch.get_num_threads()))
+    each = -(-rows // min(rows, count))
+    return [(slice(row, min(row + each, rows)), head) for head in range(heads) for row in range(0, rows, each)]
+
+
+def _dtype(x: _Inputs) -> torch.dtype:
+    return torch.promote_types(x.q.dtype, torch.float32)

@@ -1,0 +1,154 @@
+"""What every mixer of an xLSTM is asked for, and what those with a cell share.
+
+Shapes: B rows, L positions, D width, H heads, K head width, W convolution width, E facts about elapsed time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqrec.data.batches import NO_TIME, Batch
+from seqrec.models.xlstm.config import XLSTMConfig
+from seqrec.models.xlstm.elapsed import FACTS, elapsed
+
+#: A named tuple of tensors, and of named tuples of tensors, whose first dimension is the row.
+MixerState = Any
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch as a block reads it.
+
+    Attributes:
+        lengths: (B,) events per row.
+        valid: (B, L) bool, where there is an event, if attention may look at both sides of a position.
+        elapsed: (B, L, E) about the time from the event read before, if the model uses times and they are known.
+        order: (B, L) the position that is read at each place, if rows are read backwards. It undoes itself.
+    """
+
+    lengths: Tensor
+    valid: Tensor | None = None
+    elapsed: Tensor | None = None
+    order: Tensor | None = None
+
+    @classmethod
+    def forwards(cls, batch: Batch, bidirectional: bool) -> Self:
+        """Oldest event first."""
+        times = None if batch.times is None else _since_last(batch.times)
+        return cls(batch.lengths, batch.valid if bidirectional else None, times)
+
+    @classmethod
+    def backwards(cls, batch: Batch) -> Self:
+        """Newest event first, padding still behind the last one read."""
+        places_L = torch.arange(batch.items.shape[1], device=batch.items.device)
+        order_BL = torch.where(batch.valid, batch.lengths[:, None] - 1 - places_L, places_L)
+        times = None if batch.times is None else _since_last(batch.times.gather(1, order_BL))
+        return cls(batch.lengths, batch.valid, times, order_BL)
+
+    def turn(self, x: Tensor, dim: int = 1) -> Tensor:
+        """`x` (B, ...), positions along `dim`, from the order of events to that of reading, or back."""
+        if self.order is None:
+            return x
+        shape = [1] * x.dim()
+        shape[0], shape[dim] = self.order.shape
+        return x.gather(dim, self.order.view(shape).expand_as(x))
+
+
+class Mixer(nn.Module, ABC):
+    """Mixes events along time: whole rows, whole rows with what they leave behind, or one event after a state."""
+
+    @abstractmethod
+    def forward(self, x_BLD: Tensor, rows: Rows) -> Tensor:
+        """(B, L, D) for every position."""
+
+    @abstractmethod
+    def initial_state(self, batch: int) -> MixerState:
+        """The state before any event."""
+
+    @abstractmethod
+    def prefill(self, x_BLD: Tensor, rows: Rows) -> tuple[Tensor, MixerState]:
+        """As `forward`, and the state after each row's last event."""
+
+    @abstractmethod
+    def step(self, x_BD: Tensor, state: MixerState, elapsed_BE: Tensor | None) -> tuple[Tensor, MixerState]:
+        """(B, D) for one more event per row, and the state after it."""
+
+    @abstractmethod
+    def inspect(self, x_BLD: Tensor, rows: Rows) -> dict[str, Tensor]:
+        """`attention` (B, H, L, L), and gates (B, H, L) where there are any."""
+
+
+class CellState(NamedTuple):
+    """What the cell remembers, and the inputs (B, W-1, D) the convolution still needs."""
+
+    cell: Any
+    recent: Tensor
+
+
+class CellMixer(Mixer):
+    """A mixer with a cell of `width`: a causal convolution before it, gates that see elapsed time, a norm per head."""
+
+    def __init__(self, config: XLSTMConfig, width: int) -> None:
+        super().__init__()
+        self.width, self.num_heads = width, config.num_heads
+        self.conv_width = max(config.conv_width, 1)
+        self.conv_kernel: nn.Parameter | None = None
+        self.conv_bias: nn.Parameter | None = None
+        if self.conv_width > 1:
+            self.conv_kernel = nn.Parameter(torch.randn(width, 1, self.conv_width) * self.conv_width**-0.5)
+            self.conv_bias = nn.Parameter(torch.zeros(width))
+        self.head_norm = nn.Parameter(torch.ones(width)) if config.head_norm else None
+        # Starts at zero: a model that knows the time starts as the one that does not.
+        self.time_gate = nn.Parameter(torch.zeros(self.num_heads, FACTS)) if config.time_gate else None
+
+    def convolve(self, x_BLD: Tensor) -> Tensor:
+        """Each position with the W-1 before it."""
+        if self.conv_kernel is None:
+            return x_BLD
+        padded = F.pad(x_BLD, (0, 0, self.conv_width - 1, 0))
+        return F.silu(F.conv1d(padded.mT, self.conv_kernel, self.conv_bias, groups=self.width)).mT
+
+    def convolve_step(self, x_BD: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
+        """One more event, and the inputs still needed after it. One sum costs less than a convolution is set up for."""
+        if self.conv_kernel is None or self.conv_bias is None:
+            return x_BD, recent
+        window_BWD = torch.cat([recent, x_BD[:, None]], 1)
+        c_BD = (window_BWD * self.conv_kernel.squeeze(1).mT).sum(1)
+        return F.silu(c_BD + self.conv_bias), window_BWD[:, 1:]
+
+    def recent(self, x_BLD: Tensor, lengths: Tensor) -> Tensor:
+        """The inputs (B, W-1, D) that the convolution needs after each row's last event."""
+        window = lengths[:, None] + torch.arange(self.conv_width - 1, device=x_BLD.device)
+        padded = F.pad(x_BLD, (0, 0, self.conv_width - 1, 0))
+        return padded.gather(1, window[..., None].expand(-1, -1, x_BLD.shape[-1]))
+
+    def no_recent(self, batch: int, like: Tensor) -> Tensor:
+        """What `recent` is before any event."""
+        return like.new_zeros(batch, self.conv_width - 1, self.width)
+
+    def forget_shift(self, facts: Tensor | None) -> Tensor | None:
+        """(..., H) from the facts about elapsed time (..., E), to be added to forget gates before their activation."""
+        if self.time_gate is None or facts is None:
+            return None
+        return F.linear(facts.to(self.time_gate.dtype), self.time_gate)
+
+    def normalise(self, h: Tensor) -> Tensor:
+        """(..., H, K) as (..., D), each head of a size that is learned."""
+        if self.head_norm is None:
+            return h.flatten(-2)
+        return F.rms_norm(precise(h), h.shape[-1:], eps=1e-6).flatten(-2).to(h.dtype) * self.head_norm
+
+
+def precise(x: Tensor) -> Tensor:
+    """In float32 at least: half precision is too coarse for gates and norms."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def _since_last(times_BL: Tensor) -> Tensor:
+    return elapsed(F.pad(times_BL[:, :-1], (1, 0), value=NO_TIME), times_BL)

@@ -1,0 +1,118 @@
+"""The mLSTM mixer. With a projection (`post`) it works in the width of the stack, after xLSTM-7B (Beck et al., 2025);
+with `pre` in a wider space, after the first paper's own mLSTM block (Beck et al., 2024, figure 11), with full
+instead of block-diagonal projections.
+
+Shapes: B rows, L positions, D width of the stack, P width inside, H heads, K = P / H, E facts about elapsed time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seqrec.kernels.mlstm import effective_attention, initial_state, mlstm, mlstm_prefill, mlstm_step
+from seqrec.models.xlstm.config import XLSTMConfig
+from seqrec.models.xlstm.mixers import CellMixer, CellState, Rows, precise
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "silu": F.silu}
+
+
+class Projected(NamedTuple):
+    """Queries, keys and values (B, H, L, K), input and forget gate before activation (B, H, L), output gate (B, L, P)
+    where there is one, and what entered the convolution (B, L, P)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    i: Tensor
+    f: Tensor
+    gate: Tensor | None
+    x: Tensor
+
+
+class MLSTMMixer(CellMixer):
+    """Convolution -> queries, keys, gates; values straight from the input; cell; norm per head; output gate."""
+
+    def __init__(self, config: XLSTMConfig) -> None:
+        D, P, H = config.embedding_dim, config.inner_dim, config.num_heads
+        super().__init__(config, P)
+        self.kernels = config.chunkwise_kernel, config.sequence_kernel, config.step_kernel
+        self.gate_cap = config.gate_cap
+        self.up = nn.Linear(D, 2 * P, bias=False) if config.projection == "pre" else None
+        gate = "silu" if self.up is not None else config.output_gate
+        self.activation = ACTIVATIONS.get(gate)
+        gated = self.up is None and self.activation is not None
+        self.query_key = nn.Linear(P, 2 * P, bias=False)
+        self.value_output = nn.Linear(P, 2 * P if gated else P, bias=False)
+        self.gates = nn.Linear(P, 2 * H)
+        self.out = nn.Linear(P, D, bias=False)
+        nn.init.normal_(self.gates.weight, std=0.02)
+        with torch.no_grad():
+            # By default heads start with memories of about 20 to 400 events (sigmoid of 3 to 6), input gates open.
+            self.gates.bias.copy_(
+                torch.cat([torch.full((H,), config.input_bias), torch.linspace(*config.forget_bias, H)])
+            )
+
+    def forward(self, x_BLD: Tensor, rows: Rows) -> Tensor:
+        q, k, v, i, f, gate, _ = self.project(x_BLD, rows)
+        return self._mix(mlstm(q, k, v, i, f, kernel=self.kernels[0]).transpose(1, 2), gate)
+
+    def project(self, x_BLD: Tensor, rows: Rows) -> Projected:
+        """All that the cell and the way out of it need."""
+        x_BLP, outer = self._widen(x_BLD)
+        c_BLP = self.convolve(x_BLP)
+        q, k = self.query_key(c_BLP).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        v_BLP, gate = self._values(x_BLP, outer)
+        i, f = self._gates(c_BLP, rows.elapsed).mT.chunk(2, 1)
+        return Projected(q, k, v_BLP.unflatten(-1, (self.num_heads, -1)).transpose(1, 2), i, f, gate, x_BLP)
+
+    def initial_state(self, batch: int) -> CellState:
+        K, like = self.width // self.num_heads, self.out.weight
+        return CellState(initial_state(batch, self.num_heads, K, K, like), self.no_recent(batch, like))
+
+    def prefill(self, x_BLD: Tensor, rows: Rows) -> tuple[Tensor, CellState]:
+        q, k, v, i, f, gate, x_BLP = self.project(x_BLD, rows)
+        h, cell = mlstm_prefill(q, k, v, i, f, rows.lengths, kernel=self.kernels[1])
+        return self._mix(h.transpose(1, 2), gate), CellState(cell, self.recent(x_BLP, rows.lengths))
+
+    def step(self, x_BD: Tensor, state: CellState, elapsed_BE: Tensor | None) -> tuple[Tensor, CellState]:
+        x_BP, outer = self._widen(x_BD)
+        c_BP, recent = self.convolve_step(x_BP, state.recent)
+        q, k = self.query_key(c_BP).view(len(x_BD), 2, self.num_heads, -1).unbind(1)
+        v_BP, gate = self._values(x_BP, outer)
+        i, f = self._gates(c_BP, elapsed_BE).chunk(2, -1)
+        h, cell = mlstm_step(q, k, v_BP.unflatten(-1, (self.num_heads, -1)), i, f, state.cell, kernel=self.kernels[2])
+        return self._mix(h, gate), CellState(cell, recent)
+
+    def inspect(self, x_BLD: Tensor, rows: Rows) -> dict[str, Tensor]:
+        q, k, _, i, f, _, _ = self.project(x_BLD, rows)
+        return {"attention": effective_attention(q, k, i, f), "input_gate": i, "forget_gate": torch.sigmoid(f)}
+
+    def _widen(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the cell works on (..., P), and its output gate where that comes from outside."""
+        if self.up is None:
+            return x, None
+        inner, gate = self.up(x).chunk(2, -1)
+        return inner, gate
+
+    def _values(self, x: Tensor, outer: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        values = self.value_output(x)
+        if outer is not None or self.activation is None:
+            return values, outer
+        values, gate = values.chunk(2, -1)
+        return values, gate
+
+    def _gates(self, c: Tensor, elapsed: Tensor | None) -> Tensor:
+        """Input and forget gates before activation (..., 2 H)."""
+        gates = precise(self.gates(c))
+        if (shift := self.forget_shift(elapsed)) is not None:
+            gates = gates + F.pad(shift, (self.num_heads, 0))
+        return gates if self.gate_cap is None else self.gate_cap * torch.tanh(gates / self.gate_cap)
+
+    def _mix(self, h: Tensor, gate: Tensor | None) -> Tensor:
+        y = self.normalise(h)
+        return self.out(y if gate is None or self.activation is None else y * self.activation(gate))

@@ -1,0 +1,192 @@
+"""xLSTM for recommendation: blocks over the history, each a mixer along time and a feed-forward layer.
+
+Beck et al., "xLSTM: Extended Long Short-Term Memory", 2024, has the two cells: mLSTM (matrix memory) and sLSTM (scalar
+memory that its own output steers). The layout of blocks is after xLSTM-7B (Beck et al., 2025), with the causal
+convolution of the first paper kept, which pays on short histories. A third kind of block is attention, for hybrids.
+
+With cells alone, one event costs the same work however long the history is; with attention blocks, work per event
+is bounded by `max_length`. See `step`.
+
+Read backwards every second time, a stack of cells sees both sides of a gap, as in Alkin et al., "Vision-LSTM", 2024;
+it then learns to fill gaps as BERT4Rec does.
+
+Shapes: B rows, L positions, D width, H heads, E facts about elapsed time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import cycle
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from seqrec.data.batches import NO_TIME, Batch
+from seqrec.errors import ConfigError
+from seqrec.models import cloze
+from seqrec.models.base import ItemVectors, SequenceModel
+from seqrec.models.layers import ItemTable, SwiGLU
+from seqrec.models.xlstm.attention import AttentionMixer
+from seqrec.models.xlstm.config import XLSTMConfig
+from seqrec.models.xlstm.elapsed import elapsed
+from seqrec.models.xlstm.mixers import CellMixer, Mixer, MixerState, Rows
+from seqrec.models.xlstm.mlstm import MLSTMMixer
+from seqrec.models.xlstm.slstm import SLSTMMixer
+
+MIXERS: dict[str, type[Mixer]] = {"m": MLSTMMixer, "s": SLSTMMixer, "a": AttentionMixer}
+
+
+class XLSTMState(NamedTuple):
+    """What each block remembers, and when the last event happened (B,), NO_TIME where nobody knows or asks."""
+
+    blocks: tuple[MixerState, ...]
+    last_time: Tensor
+
+
+class XLSTM(SequenceModel):
+    """Item vectors, then blocks, then a norm. Order is in the recurrence: there are no positions."""
+
+    Config = XLSTMConfig
+    config: XLSTMConfig
+
+    def __init__(self, config: XLSTMConfig, num_items: int) -> None:
+        super().__init__(config, num_items)
+        self.bidirectional, self.uses_times = config.bidirectional, config.time_gate
+        self.items = ItemTable(config, num_items)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config, kind) for kind in config.kinds)
+        self.norm = nn.RMSNorm(config.embedding_dim, eps=1e-6)
+        if config.bidirectional:
+            self.mask = nn.Parameter(torch.randn(config.embedding_dim) * 0.1)
+
+    def training_batch(self, batch: Batch) -> tuple[Batch, Tensor]:
+        """The next item everywhere; or, for a bidirectional model, gaps to fill."""
+        if self.bidirectional:
+            return cloze.gaps(batch, self.config, self.num_items + 1)
+        return super().training_batch(batch)
+
+    def encode(self, batch: Batch) -> Tensor:
+        x_BLD = self.dropout(self.embed(batch))
+        for block, rows in self._readings(batch):
+            x_BLD = rows.turn(block(rows.turn(x_BLD), rows))
+        return self.items.query(self.norm(x_BLD))
+
+    def embed(self, batch: Batch) -> Tensor:
+        """What enters the first block (B, L, D)."""
+        if self.bidirectional:
+            return cloze.embed(self.items, self.mask, batch, self.num_items + 1)
+        return self.items(batch.items)
+
+    def item_vectors(self) -> ItemVectors:
+        return self.items.vectors()
+
+    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        return super().scores(cloze.with_mask(batch, self.num_items + 1) if self.bidirectional else batch, items)
+
+    def initial_state(self, batch: int) -> XLSTMState:
+        """What `batch` empty histories leave behind."""
+        self._require_causal()
+        blocks = tuple(block.mixer.initial_state(batch) for block in self._blocks())
+        return XLSTMState(blocks, torch.full((batch,), NO_TIME, device=self.items.weight.device))
+
+    def prefill(self, batch: Batch) -> tuple[Tensor, XLSTMState]:
+        """Read whole histories: hidden states after the last event (B, D), and the state there."""
+        self._require_causal()
+        x_BLD, states = self.items(batch.items), []
+        for block, rows in self._readings(batch):
+            x_BLD, state = block.prefill(x_BLD, rows)
+            states.append(state)
+        last_time = torch.full_like(batch.lengths, NO_TIME)
+        if self.uses_times and batch.times is not None:
+            last_time = batch.last(batch.times)
+        return self.items.query(self.norm(batch.last(x_BLD))), XLSTMState(tuple(states), last_time)
+
+    def step(self, items_B: Tensor, state: XLSTMState, times_B: Tensor | None = None) -> tuple[Tensor, XLSTMState]:
+        """Take one more event per row: hidden states (B, D), and the state after it.
+
+        Args:
+            times_B: (B,) int64 milliseconds, for a model with a time gate; None, or NO_TIME: not known.
+        """
+        self._require_causal()
+        x_BD, after, last_time = self.items(items_B), [], state.last_time
+        elapsed_BE = None
+        if self.uses_times:
+            now_B = torch.full_like(last_time, NO_TIME) if times_B is None else times_B.clone()
+            elapsed_BE, last_time = elapsed(last_time, now_B), now_B
+        for block, before in zip(self._blocks(), state.blocks, strict=True):
+            x_BD, block_state = block.step(x_BD, before, elapsed_BE)
+            after.append(block_state)
+        return self.items.query(self.norm(x_BD)), XLSTMState(tuple(after), last_time)
+
+    def inspect(self, batch: Batch) -> dict[str, Tensor]:
+        """Per block: `attention.<block>` (B, H, L, L), what each position draws from each other one, and for cells
+        `input_gate.<block>` and `forget_gate.<block>` (B, H, L) as log i and f.
+
+        An mLSTM's rows need not sum to 1. An sLSTM's weights are of its cell inputs, means over the units of a head.
+        A bidirectional model is shown with MASK at the end of the history, whose row a recommendation rests on.
+        """
+        batch = cloze.with_mask(batch, self.num_items + 1) if self.bidirectional else batch
+        x_BLD, found = self.embed(batch), {}
+        for number, (block, rows) in enumerate(self._readings(batch)):
+            x_BLD = rows.turn(x_BLD)
+            for name, shown in block.mixer.inspect(block.mixer_norm(x_BLD), rows).items():
+                shown = rows.turn(shown, 2)
+                found[f"{name}.{number}"] = rows.turn(shown, 3) if shown.dim() == 4 else shown
+            x_BLD = rows.turn(block(x_BLD, rows))
+        return found
+
+    def _readings(self, batch: Batch) -> list[tuple[Block, Rows]]:
+        """Each block with the rows as it reads them: a bidirectional model's cells go forth and back in turns."""
+        batch = batch if self.uses_times else replace(batch, times=None)
+        forwards = Rows.forwards(batch, self.bidirectional)
+        if not self.bidirectional:
+            return [(block, forwards) for block in self._blocks()]
+        turns = cycle((forwards, Rows.backwards(batch)))
+        return [(block, next(turns) if isinstance(block.mixer, CellMixer) else forwards) for block in self._blocks()]
+
+    def _require_causal(self) -> None:
+        if self.bidirectional:
+            raise ConfigError(
+                "A bidirectional xLSTM reads the whole history anew for every event: it has no state to go on from. "
+                "Train with model.bidirectional=false for that."
+            )
+
+    def _blocks(self) -> list[Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+
+class Block(nn.Module):
+    """x + mixer(norm(x)), then x + feedforward(norm(x)), with dropout on both branches.
+
+    An mLSTM inside a wider space (projection `pre`) has its feed-forward layer around it and none after.
+    """
+
+    def __init__(self, config: XLSTMConfig, kind: str) -> None:
+        super().__init__()
+        D = config.embedding_dim
+        self.mixer_norm = nn.RMSNorm(D, eps=1e-6)
+        self.mixer = MIXERS[kind](config)
+        self.feedforward: SwiGLU | None = None
+        if kind != "m" or config.projection == "post":
+            self.feedforward_norm = nn.RMSNorm(D, eps=1e-6)
+            self.feedforward = SwiGLU(D, int(D * config.feedforward_factor))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BLD: Tensor, rows: Rows) -> Tensor:
+        return self._feed(x_BLD + self.dropout(self.mixer(self.mixer_norm(x_BLD), rows)))
+
+    def prefill(self, x_BLD: Tensor, rows: Rows) -> tuple[Tensor, MixerState]:
+        y_BLD, state = self.mixer.prefill(self.mixer_norm(x_BLD), rows)
+        return self._feed(x_BLD + y_BLD), state
+
+    def step(self, x_BD: Tensor, state: MixerState, elapsed_BE: Tensor | None) -> tuple[Tensor, MixerState]:
+        y_BD, state = self.mixer.step(self.mixer_norm(x_BD), state, elapsed_BE)
+        return self._feed(x_BD + y_BD), state
+
+    def _feed(self, x: Tensor) -> Tensor:
+        """With what the feed-forward layer adds, where there is one."""
+        if self.feedforward is None:
+            return x
+        y = self.feedforward(self.feedforward_norm(x))
+        return x + (self.dropout(y) if self.training else y)  # even an idle dropout costs a live event something
