@@ -14,7 +14,7 @@ from torch import Tensor
 from seqrec.kernels.slstm import slstm
 
 BATCH, WIDTH, HEADS = 128, 256, 4
-LENGTHS, THREADS, REPEATS = (50, 200), (1, 2), 7
+LENGTHS, THREADS, REPEATS = (50, 200), (1, 2), 5
 FORMS = {"native": "native", "autograd through events": "recurrent"}
 
 

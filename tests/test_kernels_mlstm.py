@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqrec.kernels.mlstm import MLSTMState, effective_attention, initial_state, mlstm, mlstm_step
-from seqrec.kernels.mlstm.chunkwise import CHUNK, chunkwise
+from seqrec.kernels.mlstm.native import CHUNK, native, native_hidden
 from seqrec.kernels.mlstm.reference import parallel
 
 B, H, K, V = 2, 2, 4, 3
@@ -98,7 +98,7 @@ def assert_same_memory(found: MLSTMState, expected: MLSTMState) -> None:
 def test_all_forms_are_the_equations_of_the_paper(make: Callable[[int, int], Inputs], length: int, seed: int) -> None:
     x = make(length, seed)
     expected = torch.from_numpy(from_the_paper(x))
-    whole, state = chunkwise(*x)
+    whole, state = native(*x)
     stepped, after = steps(x)
     for found in (mlstm(*x), parallel(*x), whole, stepped):
         torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
@@ -109,15 +109,15 @@ def test_all_forms_are_the_equations_of_the_paper(make: Callable[[int, int], Inp
 def test_a_cut_anywhere_changes_nothing(length: int, seed: int, data: st.DataObject) -> None:
     cut = data.draw(st.integers(1, length - 1))
     x = random_inputs(length, seed)
-    expected, end = chunkwise(*x)
-    head, carried = chunkwise(*x.cut(0, cut))
-    for continued in (chunkwise, _steps_like_chunkwise):
+    expected, end = native(*x)
+    head, carried = native(*x.cut(0, cut))
+    for continued in (native, _steps_like_native):
         tail, state = continued(*x.cut(cut, length), carried)
         torch.testing.assert_close(torch.cat([head, tail], 2), expected, rtol=1e-9, atol=1e-9)
         assert_same_memory(state, end)
 
 
-def _steps_like_chunkwise(
+def _steps_like_native(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: MLSTMState
 ) -> tuple[Tensor, MLSTMState]:
     return steps(Inputs(q, k, v, i, f), state)
@@ -126,7 +126,7 @@ def _steps_like_chunkwise(
 @given(lengths=st.tuples(st.integers(0, 150), st.integers(1, 150)), padding=st.integers(0, 70), seed=SEEDS)
 def test_the_state_is_that_of_the_last_valid_position(lengths: tuple[int, int], padding: int, seed: int) -> None:
     x = random_inputs(max(lengths) + padding, seed)
-    h, state = chunkwise(*x, lengths=torch.tensor(lengths))
+    h, state = native(*x, lengths=torch.tensor(lengths))
     for row, length in enumerate(lengths):
         alone = Inputs(*(part[row : row + 1, :, :length] for part in x))
         expected, after = steps(alone) if length else (alone.v, initial_state(1, H, K, V, x.q))
@@ -136,22 +136,21 @@ def test_the_state_is_that_of_the_last_valid_position(lengths: tuple[int, int], 
 
 @given(length=LENGTHS, seed=SEEDS)
 @example(length=CHUNK + 1, seed=0)
-def test_gradients_of_parallel_and_chunkwise_are_equal(length: int, seed: int) -> None:
+def test_gradients_are_those_of_autograd(length: int, seed: int) -> None:
     x = random_inputs(length, seed)
     direction = torch.randn(x.v.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     gradients = []
-    for form in (parallel, lambda *parts: chunkwise(*parts)[0]):
+    for form in (parallel, lambda *parts: native(*parts)[0]):
         leaves = [part.clone().requires_grad_() for part in x]
         gradients.append(torch.autograd.grad((form(*leaves) * direction).sum(), leaves))
     for first, second in zip(*gradients, strict=True):
         torch.testing.assert_close(second, first, rtol=1e-6, atol=1e-7)
 
 
-def test_gradients_are_those_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqrec.kernels.mlstm.chunkwise.CHUNK", 3)
+def test_gradients_are_those_of_finite_differences() -> None:
     leaves = [part[:1, :1].clone().requires_grad_() for part in random_inputs(7, seed=0)]
     assert torch.autograd.gradcheck(parallel, leaves)
-    assert torch.autograd.gradcheck(lambda *parts: chunkwise(*parts)[0], leaves)
+    assert torch.autograd.gradcheck(lambda *parts: native_hidden(*parts, chunk=3), leaves)
 
 
 @given(length=LENGTHS, seed=SEEDS)
@@ -159,14 +158,14 @@ def test_float32_is_near_float64(length: int, seed: int) -> None:
     x = random_inputs(length, seed)
     expected = parallel(*x).float()
     single = x.single()
-    for found in (parallel(*single), chunkwise(*single)[0], steps(single)[0]):
+    for found in (parallel(*single), native(*single)[0], steps(single)[0]):
         torch.testing.assert_close(found, expected, rtol=3e-4, atol=3e-4)
 
 
 @given(length=LENGTHS, seed=SEEDS)
 def test_saturated_gates_stay_finite_in_float32_forth_and_back(length: int, seed: int) -> None:
     single = saturated_inputs(length, seed).single()
-    for form in (parallel, lambda *parts: chunkwise(*parts)[0]):
+    for form in (parallel, lambda *parts: native(*parts)[0]):
         leaves = [part.clone().requires_grad_() for part in single]
         h = form(*leaves)
         assert torch.isfinite(h).all()
@@ -187,12 +186,12 @@ def test_effective_attention_draws_h_from_values_of_the_past(length: int, seed: 
 def test_hidden_states_have_the_dtype_of_the_values(length: int, dtype: torch.dtype) -> None:
     x = Inputs(*(part.to(dtype) for part in random_inputs(length, seed=0)))
     assert mlstm(*x).dtype == dtype
-    assert chunkwise(*x)[0].dtype == dtype
+    assert native(*x)[0].dtype == dtype
 
 
 def test_inputs_are_left_as_they_were() -> None:
     x = random_inputs(70, seed=0)
     before = [part.clone() for part in x]
-    chunkwise(*x, lengths=torch.tensor([3, 70]))
+    native(*x, lengths=torch.tensor([3, 70]))
     parallel(*x)
     assert all(torch.equal(now, then) for now, then in zip(x, before, strict=True))

@@ -184,6 +184,15 @@ def test_one_gate_that_learns_is_enough_for_gradients() -> None:
     torch.testing.assert_close(gradient.sum(), (above - below) / 2e-6, rtol=1e-5, atol=1e-8)
 
 
+def test_compiled_rounding_is_random_too() -> None:
+    exact = torch.full((1000, 1, K, V), 1 + 2.0**-9)  # a quarter of the way to the next number in bfloat16
+    compiled = torch.compile(MODULE._narrowed, backend="aot_eager", fullgraph=True)
+    found = compiled(exact.clone(), torch.bfloat16)
+    assert found.dtype == torch.bfloat16
+    assert found.unique().tolist() == [1, 1 + 2.0**-7]
+    assert (found > 1).double().mean() == pytest.approx(0.25, abs=0.02)
+
+
 @pytest.mark.usefixtures("form")
 def test_traced_and_exported_it_is_the_same() -> None:
     x = [part.float() for part in next(events(1))]

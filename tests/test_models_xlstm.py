@@ -55,6 +55,7 @@ def test_an_unknown_kernel_is_refused_with_the_known_ones(key: str) -> None:
         ("chunkwise_kernel", "chunkwise--native", "native"),
         ("chunkwise_kernel", "parallel--native_autograd", "parallel"),
         ("chunkwise_kernel", "parallel--triton_limit_headdim", "triton"),
+        ("chunkwise_kernel", "chunkwise", "native"),
         ("chunkwise_kernel", "nxai", "nxai"),
         ("sequence_kernel", "native_sequence__triton", "triton"),
         ("sequence_kernel", "native_sequence__torch", "native"),
@@ -77,7 +78,7 @@ def test_other_names_of_kernels_are_understood(key: str, name: str, meant: str) 
         ("chunkwise_kernel", "chunkwise--nativity"),
         ("sequence_kernel", "parallel"),
         ("sequence_kernel", "parallel--native_autograd"),
-        ("step_kernel", "chunkwise"),
+        ("step_kernel", "parallel"),
     ],
 )
 def test_a_kernel_that_cannot_run_there_is_refused(key: str, name: str) -> None:
@@ -130,14 +131,14 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message:
 @pytest.mark.parametrize("num_heads", [1, 2, 8])
 def test_training_kernels_agree(num_heads: int) -> None:
     expected = model(num_heads=num_heads, chunkwise_kernel="parallel").encode(BATCH)
-    for kernel in ("chunkwise", "auto"):
+    for kernel in ("native", "recurrent"):
         found = model(num_heads=num_heads, chunkwise_kernel=kernel).encode(BATCH)
         torch.testing.assert_close(found[BATCH.valid], expected[BATCH.valid], rtol=1e-9, atol=1e-9)
 
 
 def test_gradients_of_training_kernels_agree() -> None:
     gradients = []
-    for kernel in ("parallel", "chunkwise"):
+    for kernel in ("recurrent", "native"):
         fresh = model(chunkwise_kernel=kernel)
         fresh.scores(BATCH).logsumexp(1).sum().backward()
         gradients.append({name: value.grad for name, value in fresh.named_parameters()})
@@ -145,7 +146,7 @@ def test_gradients_of_training_kernels_agree() -> None:
 
 
 def test_reading_a_history_at_once_or_by_steps_leaves_the_same_behind() -> None:
-    whole, by_steps = (model(sequence_kernel=kernel) for kernel in ("chunkwise", "recurrent"))
+    whole, by_steps = (model(sequence_kernel=kernel) for kernel in ("native", "recurrent"))
     (h, state), (h_steps, state_steps) = whole.prefill(BATCH), by_steps.prefill(BATCH)
     torch.testing.assert_close(h, whole.encode(BATCH)[torch.arange(3), BATCH.lengths - 1], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(h_steps, h, rtol=1e-9, atol=1e-9)
@@ -155,7 +156,7 @@ def test_reading_a_history_at_once_or_by_steps_leaves_the_same_behind() -> None:
         torch.testing.assert_close(h_steps, h, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kernel", ["parallel", "chunkwise"])
+@pytest.mark.parametrize("kernel", ["parallel", "native"])
 def test_whole_and_step_by_step_agree_within_a_hundred_thousandth_in_float32(kernel: str) -> None:
     xlstm, state, hidden = model(chunkwise_kernel=kernel).float(), None, []
     for items_B in BATCH.items[2:].T:

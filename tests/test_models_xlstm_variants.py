@@ -79,6 +79,15 @@ def test_at_once_and_one_by_one_agree(settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_weights_in_half_precision_step_too(settings: dict[str, Any]) -> None:
+    xlstm = stirred(**settings).bfloat16()
+    _, state = xlstm.prefill(BATCH)
+    h, _ = xlstm.step(torch.tensor([4, 5, 6]), state)
+    assert h.dtype == torch.bfloat16
+    assert torch.isfinite(h).all()
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_every_weight_has_a_gradient(settings: dict[str, Any]) -> None:
     xlstm = stirred(**settings)
     xlstm.scores(BATCH).logsumexp(1).sum().backward()

@@ -23,7 +23,7 @@ from seqrec.kernels.mlstm.step import step
 __all__ = ["KERNELS", "MLSTMState", "effective_attention", "initial_state", "mlstm", "mlstm_prefill", "mlstm_step"]
 
 #: `auto` is `triton` on a GPU where it takes such heads, else `native`. `parallel` is `native` with one chunk,
-#: `recurrent` autograd through one event at a time.
+#: `recurrent` autograd through one event at a time. A model that is traced or exported runs the reference instead.
 KERNELS = ("auto", "native", "triton", "nxai", "parallel", "recurrent")
 #: Widths of heads that the Triton kernels take.
 WIDTHS = (16, 32, 64, 128)
@@ -47,6 +47,8 @@ def mlstm(
         ConfigError: no such kernel, or it cannot do what is asked.
         MissingExtraError: the package behind the kernel is not installed.
     """
+    if torch.compiler.is_compiling():
+        return reference.parallel(q, k, v, i, f, starts)
     chosen = _choose(kernel, q, v)
     if chosen == "triton":
         from seqrec.kernels.mlstm import triton_form
@@ -99,8 +101,8 @@ def mlstm_step(
         from seqrec.kernels.mlstm import nxai
 
         return nxai.step(q, k, v, i, f, state)
-    narrow = state.memory.dtype != torch.float32 or (kernel == "auto" and torch.is_grad_enabled())
-    if not narrow and _choose(kernel, q[:, :, None], v[:, :, None]) == "triton":
+    auto = kernel == "auto" and q.is_cuda and state.memory.dtype == torch.float32 and not torch.is_grad_enabled()
+    if (auto or kernel == "triton") and _choose(kernel, q, v) == "triton":
         from seqrec.kernels.mlstm import triton_step
 
         return triton_step.step(q, k, v, i, f, state)
@@ -109,9 +111,9 @@ def mlstm_step(
 
 def _choose(kernel: str, q: Tensor, v: Tensor) -> str:
     """The form that `kernel` means here."""
-    fits = q.shape[-1] in WIDTHS and v.shape[-1] in WIDTHS and q.shape[0] * q.shape[2] > 0
+    fits = q.shape[-1] in WIDTHS and v.shape[-1] in WIDTHS and q.numel() > 0
     if kernel == "auto":
-        there = q.is_cuda and fits and q.dtype != torch.float64 and not torch.compiler.is_compiling()
+        there = q.is_cuda and fits and q.dtype != torch.float64
         return "triton" if there and find_spec("triton") is not None else "native"
     if kernel not in KERNELS:
         raise ConfigError(f"mLSTM kernel {kernel!r} is none of {', '.join(KERNELS)}.")

@@ -25,7 +25,7 @@ from seqrec.kernels.mlstm.state import MLSTMState, initial_state
 #: About the chunk size, and the length up to which one chunk is cheaper than two.
 CHUNK, WHOLE = 40, 64
 #: Elements of one tensor of a block, per thread: about ten of them are in use at a time.
-BLOCK = 1 << 16
+BLOCK = 1 << 17
 
 
 class _Inputs(NamedTuple):
@@ -69,7 +69,7 @@ def native(
     Args:
         chunk: positions in a chunk; None to choose by the length. L makes it the parallel form.
     """
-    if q.shape[2] == 0:
+    if 0 in (q.shape[0], q.shape[2]):
         return v, state or initial_state(q.shape[0], q.shape[1], q.shape[-1], v.shape[-1], q)
     h, memory, log_scale = _run(q, k, v, i, f, state, lengths, starts, chunk, with_state=True)
     return h, MLSTMState(memory[..., :-1], memory[..., -1], log_scale)
@@ -79,7 +79,7 @@ def native_hidden(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, starts: Tensor | None = None, *, chunk: int | None = None
 ) -> Tensor:
     """h (B, H, L, V) from an empty state, without the work for the state at the end: see `mlstm`."""
-    if q.shape[2] == 0:
+    if 0 in (q.shape[0], q.shape[2]):
         return v
     return _run(q, k, v, i, f, None, None, starts, chunk, with_state=False)[0]
 
@@ -106,11 +106,23 @@ def _run(
         memory, log_scale = None, q.new_zeros(q.shape[:2], dtype=torch.float64)
     else:
         memory, log_scale = torch.cat([state.memory, state.normaliser.unsqueeze(-1)], -1), state.log_scale.detach()
-    x = _Inputs(q, k, v, i, f, memory, log_scale, starts, inside)
+    x, heads = _Inputs(q, k, v, i, f, memory, log_scale, starts, inside), q.shape[:2]
     size = min(chunk or chunk_size(q.shape[2]), q.shape[2])
-    if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in x):
-        return _Native.apply(size, with_state, *x)  # type: ignore[no-untyped-call]
-    return _forward(x, size, with_state)[0]
+    if q.shape[0] * size * max(size, q.shape[-1]) < BLOCK:
+        x = _heads_as_rows(x)
+    learning = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in x)
+    if learning and not torch.compiler.is_compiling():  # a traced graph is differentiated as it is
+        found = _Native.apply(size, with_state, *x)  # type: ignore[no-untyped-call]
+    else:
+        found = _forward(x, size, with_state)[0]
+    return [None if part is None else part.reshape(*heads, *part.shape[2:]) for part in found]
+
+
+def _heads_as_rows(x: _Inputs) -> _Inputs:
+    """One head of B H rows: fewer, larger products where rows are few."""
+    per_head = (None if part is None else part.reshape(-1, 1, *part.shape[2:]) for part in x[:7])
+    per_row = (None if part is None else part.repeat_interleave(x.q.shape[1], 0) for part in x[7:])
+    return _Inputs(*per_head, *per_row)  # type: ignore[arg-type]
 
 
 class _Native(torch.autograd.Function):
@@ -133,15 +145,17 @@ class _Native(torch.autograd.Function):
         return (None, None, *_backward(_Inputs(*parts), ctx.run, h, memory, dh, dmemory), None, None, None)
 
 
-def _forward(x: _Inputs, size: int, with_state: bool) -> tuple[tuple[Tensor, Tensor | None, Tensor], _Run]:
+def _forward(x: _Inputs, positions: int, with_state: bool) -> tuple[tuple[Tensor, Tensor | None, Tensor], _Run]:
     (B, H, L, K), W, dtype = x.q.shape, x.v.shape[-1] + 1, _dtype(x)
-    found = plan(x.i, x.f, x.log_scale, x.starts, x.inside, size, dtype)
-    run = _Run(found, _blocks(B, H, size * max(size, K, W)), [], *x.q.new_empty(2, B, H, L, dtype=dtype))
+    found = plan(x.i, x.f, x.log_scale, x.starts, x.inside, positions, K, dtype)
+    blocks, sizes = _blocks(B, H, positions * max(positions, K, W)), x.q.new_empty(B, H, L, dtype=dtype)
+    run = _Run(found, blocks, [], sizes, torch.empty_like(sizes))
     h = torch.empty_like(x.v)
     last = x.q.new_empty(B, H, K, W, dtype=dtype) if with_state else None
     first = None if x.memory is None else x.memory.to(dtype) * found.begin
     for rows, head in run.blocks:
-        memory, edges = None if first is None else first[rows, head], list[Tensor | None]()
+        memory = None if first is None else first[rows, head]
+        edges: list[Tensor | None] = []
         for whole in found.chunks:
             c, at = whole.of(rows, head), (rows, head, whole.at)
             q, k, values = x.q[at].to(dtype), x.k[at].to(dtype), _values(x.v[at], c.gain, dtype)
@@ -149,10 +163,11 @@ def _forward(x: _Inputs, size: int, with_state: bool) -> tuple[tuple[Tensor, Ten
             edges.append(memory)
             if with_state or c.at.stop < L:
                 memory = _write(c, k, values, memory)
-            floor, normaliser = c.floor * K**0.5, out[..., -1]
-            run.size[at] = torch.maximum(normaliser.abs(), floor)
-            run.sign[at] = normaliser.sign().mul_(normaliser.abs() > floor)
-            h[at] = out[..., :-1].div_(run.size[at].unsqueeze(-1))
+            normaliser = out[..., -1]
+            size = normaliser.abs()
+            run.sign[at] = normaliser.sign().mul_(size > c.floor)
+            run.size[at] = size = torch.maximum(size, c.floor)
+            h[at] = out[..., :-1] / size.unsqueeze(-1)
         run.edges.append(edges)
         if last is not None and memory is not None:
             last[rows, head] = memory
@@ -193,23 +208,30 @@ def _backward(
     di, df = x.q.new_empty(2, *x.i.shape, dtype=dtype)
     dfirst = None if x.memory is None else torch.empty_like(x.memory, dtype=dtype)
     dh = torch.zeros_like(h) if dh is None else dh
-    for (rows, head), edges in zip(run.blocks, run.edges, strict=True):
+    after: Tensor | None
+    # Last block first: some of it may still be in the cache.
+    for (rows, head), edges in zip(reversed(run.blocks), reversed(run.edges), strict=True):
         after = None if dmemory is None or memory is None else dmemory[rows, head]
-        crossing = 0.0 if after is None else (after * memory[rows, head]).sum((-1, -2)).unsqueeze(-1)
+        crossing = _product(after, None if memory is None else memory[rows, head])
         for whole, before in zip(reversed(run.plan.chunks), reversed(edges), strict=True):
             c, at = whole.of(rows, head), (rows, head, whole.at)
             q, k, values = x.q[at].to(dtype), x.k[at].to(dtype), _values(x.v[at], c.gain, dtype)
-            pull = (dh[at] * h[at]).sum(-1, dtype=dtype)
-            dout = _dout(dh[at], pull, run.size[at], run.sign[at])
+            dh_c, sign = dh[at], run.sign[at]
+            pull = (dh_c * h[at]).sum(-1, dtype=dtype)
+            dout = _dout(dh_c, pull, run.size[at], sign)
             grads = _chunk_backward(c, q, k, values, dout, before, after)
             dq[at], dk[at], dvalues = grads.q, grads.k, grads.values
-            di[at] = values.mul_(dvalues).sum(-1)
+            di[at] = dgate = values.mul_(dvalues).sum(-1)
             dv[at] = dvalues[..., :-1] if c.gain is None else dvalues[..., :-1].mul_(c.gain)
-            df[at] = grads.log_f if c.written_out else crossing + _from_here(pull * (run.sign[at] == 0) - di[at])
-            crossing, after = df[at][..., :1], grads.memory
+            passing = grads.log_f
+            if passing is None:
+                passing = _from_here(pull.mul_(sign == 0).sub_(dgate)).add_(crossing)
+            df[at], crossing, after = passing, passing[..., :1], grads.memory
         if dfirst is not None and after is not None:
             dfirst[rows, head] = after
     df.mul_(torch.sigmoid(-x.f))
+    if x.memory is None:
+        df[..., 0] = 0  # there is nothing to forget
     for masked in (x.starts, None if x.inside is None else ~x.inside):
         df = df if masked is None else df.masked_fill_(masked[:, None], 0.0)
     dfirst = None if dfirst is None else dfirst * run.plan.begin
@@ -273,9 +295,7 @@ def _crossing(
         passing += _from_here((torch.bmm(dout * c.enter, before.mT) * q).sum(-1))
     if after is not None and c.leave is not None:
         passing += (torch.bmm(k, after).mul_(c.leave) * values).sum(-1) @ earlier
-    if before is not None and after is not None:
-        passing += (before * after * c.keep).sum((-1, -2)).unsqueeze(-1)
-    return passing
+    return passing.add_(_product(after, None if before is None else before * c.keep))
 
 
 def _dout(dh: Tensor, pull: Tensor, size: Tensor, sign: Tensor) -> Tensor:
@@ -284,6 +304,11 @@ def _dout(dh: Tensor, pull: Tensor, size: Tensor, sign: Tensor) -> Tensor:
     dout[..., :-1] = dh
     dout[..., -1] = pull.mul(sign).neg_()
     return dout.div_(size.unsqueeze(-1))
+
+
+def _product(first: Tensor | None, second: Tensor | None) -> Tensor | float:
+    """Inner products (R, 1) of memories."""
+    return 0.0 if first is None or second is None else (first * second).sum((-1, -2)).unsqueeze(-1)
 
 
 def _from_here(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ Shapes: B rows, H heads, L positions, S positions in a chunk, N chunks.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,7 @@ class Chunk(NamedTuple):
     enter: Tensor | None  # (B, H, S, 1): of what is read from the memory
     leave: Tensor | None  # (B, H, S, 1): of values that go into the memory; None: as the memory, `keep`
     keep: Tensor  # (B, H, 1, 1): of the memory, from one unit to the next; 0 if another history follows
-    floor: Tensor  # (B, H, S): the least size of the normaliser
+    floor: Tensor  # (B, H, S): the least size of the normaliser, times sqrt(K)
 
     def of(self, rows: slice, head: int) -> Chunk:
         """The factors of these rows in one head, without their dimension H."""
@@ -69,16 +70,24 @@ class _Gates(NamedTuple):
 
 
 def plan(
-    i: Tensor, f: Tensor, log_scale: Tensor, starts: Tensor | None, inside: Tensor | None, size: int, dtype: torch.dtype
+    i: Tensor,
+    f: Tensor,
+    log_scale: Tensor,
+    starts: Tensor | None,
+    inside: Tensor | None,
+    size: int,
+    width: int,
+    dtype: torch.dtype,
 ) -> Plan:
     """Plan chunks of `size` positions.
 
     Args:
         i, f: gates before activation (B, H, L). log_scale: of the initial state (B, H).
         starts: (B, L) bool, a new history begins. inside: (B, L) bool, the position counts; None for all.
-        dtype: of the factors.
+        width: of the keys, K. dtype: of the factors.
     """
     gates = _gates(i, f, log_scale.double(), starts, inside)
+    least = math.log(width) / 2 - gates.b
     spans = [slice(t, min(t + size, i.shape[2])) for t in range(0, i.shape[2], size)]
     low = torch.stack([gates.peak[..., at].amin(-1) for at in spans], -1)
     high = torch.stack([gates.peak[..., at].amax(-1) for at in spans], -1)
@@ -89,7 +98,7 @@ def plan(
     chunks = []
     for n, at in enumerate(spans):
         make = _split_chunk if split[n] else _written_chunk
-        chunks.append(make(gates, at, units[n].unsqueeze(-1), units[n + 1].unsqueeze(-1), dtype))
+        chunks.append(make(gates, least[..., at], at, units[n].unsqueeze(-1), units[n + 1].unsqueeze(-1), dtype))
     begin = log_scale.double() - units[0]
     if gates.history is not None:
         begin = begin.masked_fill(gates.history[:, :1] != 0, -torch.inf)
@@ -129,9 +138,9 @@ def _split(low: Tensor, high: Tensor, size: int) -> list[bool]:
     return ((high - low).flatten(0, 1).amax(0) <= min(REACH, size)).tolist()
 
 
-def _split_chunk(gates: _Gates, at: slice, unit: Tensor, after: Tensor, dtype: torch.dtype) -> Chunk:
+def _split_chunk(gates: _Gates, least: Tensor, at: slice, unit: Tensor, after: Tensor, dtype: torch.dtype) -> Chunk:
     gain, keep = _exp(gates.a[..., at] - unit, dtype).unsqueeze(-1), unit - after
-    floor = _exp(-(gates.b[..., at] + unit), dtype)
+    floor = _exp(least - unit, dtype)
     if gates.history is None:
         return Chunk(at, False, gain, None, None, None, _exp(keep, dtype).unsqueeze(-1), floor)
     visible, entered, left, passes = _masks(gates.history, at)
@@ -148,7 +157,7 @@ def _split_chunk(gates: _Gates, at: slice, unit: Tensor, after: Tensor, dtype: t
     )
 
 
-def _written_chunk(gates: _Gates, at: slice, unit: Tensor, after: Tensor, dtype: torch.dtype) -> Chunk:
+def _written_chunk(gates: _Gates, least: Tensor, at: slice, unit: Tensor, after: Tensor, dtype: torch.dtype) -> Chunk:
     a, peak = gates.a[..., at], gates.peak[..., at]
     weights, enter, leave, keep = _weights(a, peak, dtype), unit - peak, a - after, unit - after
     if gates.history is None:
@@ -160,7 +169,7 @@ def _written_chunk(gates: _Gates, at: slice, unit: Tensor, after: Tensor, dtype:
         leave = leave.masked_fill(~left[:, None], -torch.inf)
         keep = keep.masked_fill(~passes[:, None], -torch.inf)
     enter, leave, keep = (_exp(x, dtype).unsqueeze(-1) for x in (enter, leave, keep))
-    return Chunk(at, True, None, weights, enter, leave, keep, _exp(-(gates.b[..., at] + peak), dtype))
+    return Chunk(at, True, None, weights, enter, leave, keep, _exp(least - peak, dtype))
 
 
 def _masks(history: Tensor, at: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:

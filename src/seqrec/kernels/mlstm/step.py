@@ -85,12 +85,14 @@ def _narrowed(x: Tensor, dtype: torch.dtype) -> Tensor:
     Rounded to the nearest, what an event adds to a sum of more than some 256 like it would be lost, every time: where
     one event repeats, the memory would stop at half of what it should be. The draws come from torch's generator.
     """
-    random = dtype == torch.bfloat16 and x.dtype == torch.float32
-    if not random or x.requires_grad or torch.compiler.is_compiling():
+    if dtype != torch.bfloat16 or x.dtype != torch.float32 or x.requires_grad:
         return x.to(dtype)
-    noise, start = _noise(x.shape[-2:].numel(), x.device), int(torch.randint(NOISES, ()))
     bits = x.view(torch.int32)
-    bits += noise[start : start + x.shape[-2:].numel()].view(x.shape[-2:])
+    if torch.compiler.is_compiling():
+        bits += torch.randint(1 << 16, x.shape, dtype=torch.int32, device=x.device)
+    else:  # drawing a number each would take longer than the step
+        size, start = x.shape[-2:].numel(), int(torch.randint(NOISES, ()))
+        bits += _noise(size, x.device)[start : start + size].view(x.shape[-2:])
     bits &= -(1 << 16)  # bfloat16 is the upper half
     return x.to(dtype)
 

@@ -31,10 +31,11 @@ from seqrec.kernels.mlstm.triton_common import (
 def gradients(
     q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entries, log_scale, entry_gradients, histories,
     qb, qh, ql, vb, vh, vl, ib, ih, il, L, H, blocks, chunk_blocks, scale,
-    K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, HAS_STATE: tl.constexpr, HAS_STARTS: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, SHORT: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_STARTS: tl.constexpr,
 ):  # fmt: skip
-    """One program per block of positions, in two roles: its queries meet all earlier keys of the chunk, its keys all
-    later queries. However far right it stands, it meets as many blocks; and no two programs write to one place."""
+    """One program per block of positions. The last block of a row has SHORT positions in place of S, unless that
+    is 0."""
     block, row = tl.program_id(0) % blocks, (tl.program_id(0) // blocks).to(tl.int64)
     b, head = row // H, row % H
     q, k, v = q + b * qb + head * qh, k + b * qb + head * qh, v + b * vb + head * vh
@@ -42,10 +43,34 @@ def gradients(
     h, dh, dv = h + (b * L * H + head) * V, dh + (b * L * H + head) * V, dv + (b * L * H + head) * V
     dq, dk = dq + (b * L * H + head) * K, dk + (b * L * H + head) * K
     n, m, di, decay_gradient = n + row * L, m + row * L, di + row * L, decay_gradient + row * L
+    state = row * (tl.cdiv(blocks, chunk_blocks) + 1) + block // chunk_blocks
     if HAS_STARTS:
         histories += b * L
+    if SHORT == 0:  # noqa: SIM114 - Triton looks into one branch only
+        _block(q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entries, log_scale, entry_gradients,
+               histories, ql, vl, il, L, H, block, blocks, chunk_blocks, state, scale,
+               K, V, S, S, SHORT, HAS_STATE, HAS_STARTS)  # fmt: skip
+    elif block < blocks - 1:
+        _block(q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entries, log_scale, entry_gradients,
+               histories, ql, vl, il, L, H, block, blocks, chunk_blocks, state, scale,
+               K, V, S, S, SHORT, HAS_STATE, HAS_STARTS)  # fmt: skip
+    else:
+        _block(q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entries, log_scale, entry_gradients,
+               histories, ql, vl, il, L, H, block, blocks, chunk_blocks, state, scale,
+               K, V, S, SHORT, SHORT, HAS_STATE, HAS_STARTS)  # fmt: skip
+
+
+@triton.jit
+def _block(
+    q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entries, log_scale, entry_gradients, histories,
+    ql, vl, il, L, H, block, blocks, chunk_blocks, state, scale,
+    K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, OWN: tl.constexpr, SHORT: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_STARTS: tl.constexpr,
+):  # fmt: skip
+    """OWN positions in two roles: their queries meet all earlier keys of the chunk, their keys all later queries.
+    However far right a block stands, it meets as many others; and no two programs write to one place."""
     columns_K, columns_V = tl.arange(0, K), tl.arange(0, V)
-    t = block * S + tl.arange(0, S)
+    t = block * S + tl.arange(0, OWN)
     first, last = block // chunk_blocks * chunk_blocks, tl.minimum((block // chunk_blocks + 1) * chunk_blocks, blocks)
 
     q_SK = load_rows(q, t, columns_K, ql, L)
@@ -80,12 +105,11 @@ def gradients(
         top = tl.maximum(tl.max(weight_S, 0), FLOOR)
         row_S, column_S = tl.exp(queries_S + (gap + top) - m_S) * scale, tl.exp(weight_S - top)
         earlier_SV, earlier_SK = load_rows(v, s, columns_V, vl, L), load_rows(k, s, columns_K, ql, L)
-        dscores_SS = tl.dot(g_SV, tl.trans(earlier_SV), input_precision=PRECISION) + dn_S[:, None]
-        narrow_SS = (dscores_SS * column_S[None, :]).to(k_SK.dtype)
-        dq_SK += tl.dot(narrow_SS, earlier_SK, input_precision=PRECISION) * row_S[:, None]
+        earlier_SS = tl.dot(g_SV, tl.trans(earlier_SV), input_precision=PRECISION) + dn_S[:, None]
+        earlier_SS = (earlier_SS * column_S[None, :]).to(k_SK.dtype)
+        dq_SK += tl.dot(earlier_SS, earlier_SK, input_precision=PRECISION) * row_S[:, None]
         gap += total
     if HAS_STATE:
-        state = row * (tl.cdiv(blocks, chunk_blocks) + 1) + block // chunk_blocks
         memory_KV, normaliser_K = load_state(entries, state, columns_K, columns_V, K, V)
         if HAS_STARTS:
             before = 0
@@ -101,27 +125,25 @@ def gradients(
     # Its keys and the queries of later blocks.
     total = tl.sum(log_f_S, 0)
     weight_S = total - decay_S + i_S
+    own = 0
     if HAS_STARTS:
         own = tl.load(histories + tl.minimum((block + 1) * S, L) - 1)
         weight_S = tl.where(history_S == own, weight_S, float("-inf"))
     top = tl.maximum(tl.max(weight_S, 0), FLOOR)
     column_S = tl.exp(weight_S - top)
     gap = 0.0
-    for ahead in range(block + 1, last):
-        s = ahead * S + tl.arange(0, S)
-        _, log_f_S = load_gates(i, f, s, il, L)
-        decay_S = tl.cumsum(log_f_S, 0)
-        if HAS_STARTS:
-            decay_S = tl.where(load_history(histories, s, L, HAS_STARTS) == own, decay_S, float("-inf"))
-        later_SV, dn_S, m_S = upstream(dh, h, n, m, s, columns_V, H * V, L)
-        later_SV = later_SV.to(v_SV.dtype)
-        later_SK = load_rows(q, s, columns_K, ql, L)
-        weight_SS = column_S[:, None] * (tl.exp(decay_S + (gap + top) - m_S) * scale)[None, :]
-        scores_SS = tl.dot(k_SK, tl.trans(later_SK), input_precision=PRECISION) * weight_SS
-        dv_SV += tl.dot(scores_SS.to(later_SV.dtype), later_SV, input_precision=PRECISION)
-        dscores_SS = (tl.dot(v_SV, tl.trans(later_SV), input_precision=PRECISION) + dn_S[None, :]) * weight_SS
-        dk_SK += tl.dot(dscores_SS.to(later_SK.dtype), later_SK, input_precision=PRECISION)
-        gap += tl.sum(log_f_S, 0)
+    whole = last
+    if SHORT > 0:
+        whole = tl.minimum(last, blocks - 1)
+    for ahead in range(block + 1, whole):
+        dk_SK, dv_SV, gap = _meet_later(
+            q, i, f, h, n, m, dh, histories, k_SK, v_SV, dk_SK, dv_SV, column_S, gap, top, own, ahead * S,
+            ql, il, L, H, scale, K, V, S, HAS_STARTS)  # fmt: skip
+    if SHORT > 0:  # noqa: SIM102
+        if (last == blocks) & (block < blocks - 1):
+            dk_SK, dv_SV, gap = _meet_later(
+                q, i, f, h, n, m, dh, histories, k_SK, v_SV, dk_SK, dv_SV, column_S, gap, top, own, whole * S,
+                ql, il, L, H, scale, K, V, SHORT, HAS_STARTS)  # fmt: skip
     if HAS_STATE:
         state += 1  # what this chunk leaves behind
         memory_KV, normaliser_K = load_state(entry_gradients, state, columns_K, columns_V, K, V)
@@ -138,6 +160,29 @@ def gradients(
     di_S = tl.sum(dk_SK * k_SK.to(tl.float32), 1)
     tl.store(di + t, di_S, mask=t < L)
     tl.store(decay_gradient + t, along_S - di_S, mask=t < L)
+
+
+@triton.jit
+def _meet_later(
+    q, i, f, h, n, m, dh, histories, k_SK, v_SV, dk_SK, dv_SV, column_S, gap, top, own, start,
+    ql, il, L, H, scale, K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, HAS_STARTS: tl.constexpr,
+):  # fmt: skip
+    """What S queries from `start` on add to the gradients of earlier keys and values; and the decay up to their end."""
+    columns_K, columns_V = tl.arange(0, K), tl.arange(0, V)
+    s = start + tl.arange(0, S)
+    _, log_f_S = load_gates(i, f, s, il, L)
+    decay_S = tl.cumsum(log_f_S, 0)
+    if HAS_STARTS:
+        decay_S = tl.where(load_history(histories, s, L, HAS_STARTS) == own, decay_S, float("-inf"))
+    later_SV, dn_S, m_S = upstream(dh, h, n, m, s, columns_V, H * V, L)
+    later_SV = later_SV.to(v_SV.dtype)
+    later_SK = load_rows(q, s, columns_K, ql, L)
+    weight_SS = column_S[:, None] * (tl.exp(decay_S + (gap + top) - m_S) * scale)[None, :]
+    scores_SS = tl.dot(k_SK, tl.trans(later_SK), input_precision=PRECISION) * weight_SS
+    dv_SV += tl.dot(scores_SS.to(later_SV.dtype), later_SV, input_precision=PRECISION)
+    dscores_SS = (tl.dot(v_SV, tl.trans(later_SV), input_precision=PRECISION) + dn_S[None, :]) * weight_SS
+    dk_SK += tl.dot(dscores_SS.to(later_SK.dtype), later_SK, input_precision=PRECISION)
+    return dk_SK, dv_SV, gap + tl.sum(log_f_S, 0)
 
 
 @triton.jit

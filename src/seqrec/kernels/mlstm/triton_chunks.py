@@ -23,9 +23,11 @@ PART = 512
 
 
 class Plan(NamedTuple):
-    """How a row is divided: into blocks of S positions, and these into chunks; and how a program runs."""
+    """How a row is divided: into blocks of S positions, the last of `short` unless that is 0, and these into chunks;
+    and how a program runs."""
 
     S: int
+    short: int
     blocks: int
     chunk_blocks: int
     chunks: int
@@ -39,7 +41,16 @@ class Plan(NamedTuple):
         blocks = triton.cdiv(L, S)
         chunk_blocks = blocks if L <= ONE_CHUNK else CHUNK // S
         chunks = triton.cdiv(blocks, chunk_blocks)
-        return cls(S, blocks, chunk_blocks, chunks, 4 if max(K, V) <= 64 else 8, 1 if chunks == 1 else 2)
+        rest = max(16, triton.next_power_of_2(L % S)) if blocks > 1 and L % S else 0
+        return cls(
+            S,
+            rest if rest < S else 0,
+            blocks,
+            chunk_blocks,
+            chunks,
+            4 if max(K, V) <= 64 else 8,
+            1 if chunks == 1 else 2,
+        )
 
 
 class Entries(NamedTuple):

@@ -79,7 +79,8 @@ class _Function(torch.autograd.Function):
         triton_forward.hidden_states[(plan.blocks * B * H,)](
             q, k, v, i, f, h, n, m, entered.states, entered.log_scale, histories,
             *strides(q, v, i), L, H, plan.blocks, plan.chunk_blocks, K**-0.5,
-            K=K, V=V, S=plan.S, HAS_STATE=entered.states is not None, HAS_STARTS=histories is not None,
+            K=K, V=V, S=plan.S, SHORT=plan.short,
+            HAS_STATE=entered.states is not None, HAS_STARTS=histories is not None,
             num_warps=plan.warps, num_stages=plan.stages,
         )  # fmt: skip
         ctx.save_for_backward(q, k, v, i, f, h, n, m, *entered, histories)
@@ -110,7 +111,7 @@ class _Function(torch.autograd.Function):
         triton_backward.gradients[(plan.blocks * B * H,)](
             q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entered.states, entered.log_scale, left,
             histories, *strides(q, v, i), L, H, plan.blocks, plan.chunk_blocks, K**-0.5,
-            K=K, V=V, S=plan.S, HAS_STATE=left is not None, HAS_STARTS=histories is not None,
+            K=K, V=V, S=plan.S, SHORT=plan.short, HAS_STATE=left is not None, HAS_STARTS=histories is not None,
             num_warps=plan.warps, num_stages=plan.stages,
         )  # fmt: skip
         df = torch.empty(B, H, L, device=f.device, dtype=f.dtype)

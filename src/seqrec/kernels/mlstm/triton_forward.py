@@ -26,19 +26,41 @@ from seqrec.kernels.mlstm.triton_common import (
 def hidden_states(
     q, k, v, i, f, h, n, m, entries, log_scale, histories,
     qb, qh, ql, vb, vh, vl, ib, ih, il, L, H, blocks, chunk_blocks, scale,
-    K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, HAS_STATE: tl.constexpr, HAS_STARTS: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, SHORT: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_STARTS: tl.constexpr,
 ):  # fmt: skip
-    """One program per block of queries. It meets its own keys first, then earlier blocks back to the start of the
-    chunk, then what the chunk was entered with. Writes h, and normaliser n and log scale m (B, H, L) of each."""
+    """One program per block of queries; writes h, and normaliser n and log scale m (B, H, L) of each. The last block
+    of a row has SHORT positions in place of S, unless that is 0."""
     block, row = tl.program_id(0) % blocks, (tl.program_id(0) // blocks).to(tl.int64)
     b, head = row // H, row % H
     q, k, v = q + b * qb + head * qh, k + b * qb + head * qh, v + b * vb + head * vh
     i, f, h = i + b * ib + head * ih, f + b * ib + head * ih, h + (b * L * H + head) * V
+    n, m = n + row * L, m + row * L
+    state = row * (tl.cdiv(blocks, chunk_blocks) + 1) + block // chunk_blocks
     if HAS_STARTS:
         histories += b * L
-    columns_K, columns_V = tl.arange(0, K), tl.arange(0, V)
-    t = block * S + tl.arange(0, S)
+    first = block // chunk_blocks * chunk_blocks
+    if SHORT == 0:  # noqa: SIM114 - Triton looks into one branch only
+        _block(q, k, v, i, f, h, n, m, entries, log_scale, histories, ql, vl, il, L, H, block, first, state, scale,
+               K, V, S, S, HAS_STATE, HAS_STARTS)  # fmt: skip
+    elif block < blocks - 1:
+        _block(q, k, v, i, f, h, n, m, entries, log_scale, histories, ql, vl, il, L, H, block, first, state, scale,
+               K, V, S, S, HAS_STATE, HAS_STARTS)  # fmt: skip
+    else:
+        _block(q, k, v, i, f, h, n, m, entries, log_scale, histories, ql, vl, il, L, H, block, first, state, scale,
+               K, V, S, SHORT, HAS_STATE, HAS_STARTS)  # fmt: skip
 
+
+@triton.jit
+def _block(
+    q, k, v, i, f, h, n, m, entries, log_scale, histories, ql, vl, il, L, H, block, first, state, scale,
+    K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, OWN: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_STARTS: tl.constexpr,
+):  # fmt: skip
+    """OWN queries meet their own keys first, then earlier blocks of S back to the start of the chunk, then what the
+    chunk was entered with."""
+    columns_K, columns_V = tl.arange(0, K), tl.arange(0, V)
+    t = block * S + tl.arange(0, OWN)
     q_SK = load_rows(q, t, columns_K, ql, L)
     v_SV = load_rows(v, t, columns_V, vl, L)
     i_S, log_f_S = load_gates(i, f, t, il, L)
@@ -54,27 +76,26 @@ def hidden_states(
         decay_S = tl.where(history_S == own, decay_S, float("-inf"))  # only the first history began before this block
 
     gap = 0.0
-    first = block // chunk_blocks * chunk_blocks
     for back in range(block - first):
         s = (block - 1 - back) * S + tl.arange(0, S)
-        k_SK = load_rows(k, s, columns_K, ql, L)
-        v_SV = load_rows(v, s, columns_V, vl, L)
-        i_S, log_f_S = load_gates(i, f, s, il, L)
-        weight_S, total = weights_to_end(i_S, log_f_S)
+        earlier_SK = load_rows(k, s, columns_K, ql, L)
+        earlier_SV = load_rows(v, s, columns_V, vl, L)
+        weight_S, total = weights_to_end(*load_gates(i, f, s, il, L))
         if HAS_STARTS:
             weight_S = tl.where(load_history(histories, s, L, HAS_STARTS) == own, weight_S, float("-inf"))
         top = tl.maximum(tl.max(weight_S, 0), FLOOR)
         new_S = tl.maximum(m_S, decay_S + (gap + top))
         old_S, fresh_S = tl.exp(m_S - new_S), tl.exp(decay_S + (gap + top) - new_S)
-        scores_SS = tl.dot(q_SK, tl.trans(k_SK), input_precision=PRECISION) * (scale * tl.exp(weight_S - top))[None, :]
-        n_S = n_S * old_S + tl.sum(scores_SS, 1) * fresh_S
-        fresh_SV = tl.dot(scores_SS.to(v_SV.dtype), v_SV, input_precision=PRECISION)
+        earlier_SS = (
+            tl.dot(q_SK, tl.trans(earlier_SK), input_precision=PRECISION) * (scale * tl.exp(weight_S - top))[None, :]
+        )
+        n_S = n_S * old_S + tl.sum(earlier_SS, 1) * fresh_S
+        fresh_SV = tl.dot(earlier_SS.to(earlier_SV.dtype), earlier_SV, input_precision=PRECISION)
         h_SV = h_SV * old_S[:, None] + fresh_SV * fresh_S[:, None]
         m_S = new_S
         gap += total
 
     if HAS_STATE:
-        state = row * (tl.cdiv(blocks, chunk_blocks) + 1) + block // chunk_blocks
         memory_KV, normaliser_K = load_state(entries, state, columns_K, columns_V, K, V)
         if HAS_STARTS:
             before = 0
@@ -90,8 +111,8 @@ def hidden_states(
         m_S = new_S
 
     store_rows(h, t, columns_V, H * V, L, h_SV / tl.maximum(tl.abs(n_S), tl.exp(-m_S))[:, None])
-    tl.store(n + row * L + t, n_S, mask=t < L)
-    tl.store(m + row * L + t, m_S, mask=t < L)
+    tl.store(n + t, n_S, mask=t < L)
+    tl.store(m + t, m_S, mask=t < L)
 
 
 @triton.jit

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from seqrec.errors import MissingExtraError, UnknownNameError
+from seqrec.errors import ConfigError, MissingExtraError, unknown_name
 from seqrec.kernels.slstm.native import native
 from seqrec.kernels.slstm.reference import recurrent
 from seqrec.kernels.slstm.state import SLSTMState, initial_state
@@ -61,11 +61,12 @@ def slstm_prefill(
             without events keeps its state.
 
     Raises:
+        ConfigError: `kernel` is "triton" and cannot take heads of this width, or this dtype.
         UnknownNameError: `kernel` is none of `KERNELS`.
         MissingExtraError: `kernel` is "triton" and there is no Triton.
     """
     if kernel not in KERNELS:
-        raise UnknownNameError(f"there is no sLSTM kernel {kernel!r}: choose one of {', '.join(KERNELS)}.")
+        raise unknown_name("sLSTM kernel", kernel, KERNELS)
     if kernel == "auto":
         kernel = _automatic(x)
     if kernel == "triton":
@@ -82,13 +83,22 @@ def slstm_step(x: Tensor, r: Tensor, state: SLSTMState, *, kernel: str = "auto")
 def _automatic(x: Tensor) -> str:
     if torch.compiler.is_compiling():
         return "recurrent"
-    fits = x.shape[-1] in WIDTHS and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    return "triton" if x.is_cuda and fits and find_spec("triton") is not None else "native"
+    return "triton" if x.is_cuda and _fits(x) and find_spec("triton") is not None else "native"
+
+
+def _fits(x: Tensor) -> bool:
+    return x.shape[-1] in WIDTHS and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
 
 def _triton(
     x: Tensor, r: Tensor, state: SLSTMState | None, lengths: Tensor | None, starts: Tensor | None
 ) -> tuple[Tensor, SLSTMState]:
+    if not _fits(x):
+        widths = ", ".join(map(str, WIDTHS))
+        raise ConfigError(
+            f"sLSTM kernel triton takes heads of width {widths} in 16 or 32 bits, not {x.shape[-1]} in {x.dtype}: "
+            "choose native."
+        )
     try:
         from seqrec.kernels.slstm.triton_form import fused
     except ImportError as missing:

@@ -103,6 +103,7 @@ class CellMixer(Mixer):
         if self.conv_width > 1:
             self.conv_kernel = nn.Parameter(torch.randn(width, 1, self.conv_width) * self.conv_width**-0.5)
             self.conv_bias = nn.Parameter(torch.zeros(width))
+        self.taps = self.conv_kernel, self.conv_bias
         self.head_norm = nn.Parameter(torch.ones(width)) if config.head_norm else None
         # Starts at zero: a model that knows the time starts as the one that does not.
         self.time_gate = nn.Parameter(torch.zeros(self.num_heads, FACTS)) if config.time_gate else None
@@ -116,11 +117,11 @@ class CellMixer(Mixer):
 
     def convolve_step(self, x_BD: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
         """One more event, and the inputs still needed after it. One sum costs less than a convolution is set up for."""
-        if self.conv_kernel is None or self.conv_bias is None:
+        kernel, bias = self.taps
+        if kernel is None or bias is None:
             return x_BD, recent
-        window_BWD = torch.cat([recent, x_BD[:, None]], 1)
-        c_BD = (window_BWD * self.conv_kernel.squeeze(1).mT).sum(1)
-        return F.silu(c_BD + self.conv_bias), window_BWD[:, 1:]
+        window_BWD = torch.cat([recent, x_BD.unsqueeze(1)], 1)
+        return F.silu((window_BWD * kernel.squeeze(1).mT).sum(1) + bias), window_BWD[:, 1:]
 
     def recent(self, x_BLD: Tensor, lengths: Tensor) -> Tensor:
         """The inputs (B, W-1, D) that the convolution needs after each row's last event."""
@@ -134,7 +135,7 @@ class CellMixer(Mixer):
 
     def forget_shift(self, facts: Tensor | None) -> Tensor | None:
         """(..., H) from the facts about elapsed time (..., E), to be added to forget gates before their activation."""
-        if self.time_gate is None or facts is None:
+        if facts is None or self.time_gate is None:
             return None
         return F.linear(facts.to(self.time_gate.dtype), self.time_gate)
 

@@ -34,6 +34,18 @@ class Projected(NamedTuple):
     x: Tensor
 
 
+class Weights(NamedTuple):
+    """A mixer's parameters at hand: for a single event, looking them up in modules would cost as much as their use."""
+
+    up: Tensor | None
+    query_key: Tensor
+    value_output: Tensor
+    gates: Tensor
+    gates_bias: Tensor
+    head_norm: Tensor | None
+    out: Tensor
+
+
 class MLSTMMixer(CellMixer):
     """Convolution -> queries, keys, gates; values straight from the input; cell; norm per head; output gate."""
 
@@ -50,6 +62,15 @@ class MLSTMMixer(CellMixer):
         self.value_output = nn.Linear(P, 2 * P if gated else P, bias=False)
         self.gates = nn.Linear(P, 2 * H)
         self.out = nn.Linear(P, D, bias=False)
+        self.weights = Weights(
+            up=None if self.up is None else self.up.weight,
+            query_key=self.query_key.weight,
+            value_output=self.value_output.weight,
+            gates=self.gates.weight,
+            gates_bias=self.gates.bias,
+            head_norm=self.head_norm,
+            out=self.out.weight,
+        )
         nn.init.normal_(self.gates.weight, std=0.02)
         with torch.no_grad():
             # By default heads start with memories of about 20 to 400 events (sigmoid of 3 to 6), input gates open.
@@ -67,7 +88,7 @@ class MLSTMMixer(CellMixer):
         c_BLP = self.convolve(x_BLP)
         q, k = self.query_key(c_BLP).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         v_BLP, gate = self._values(x_BLP, outer)
-        i, f = self._gates(c_BLP, rows.elapsed).mT.chunk(2, 1)
+        i, f = self._cap(self.gates(c_BLP), rows.elapsed).mT.chunk(2, 1)
         return Projected(q, k, v_BLP.unflatten(-1, (self.num_heads, -1)).transpose(1, 2), i, f, gate, x_BLP)
 
     def initial_state(self, batch: int) -> CellState:
@@ -80,13 +101,23 @@ class MLSTMMixer(CellMixer):
         return self._mix(h.transpose(1, 2), gate), CellState(cell, self.recent(x_BLP, rows.lengths))
 
     def step(self, x_BD: Tensor, state: CellState, elapsed_BE: Tensor | None) -> tuple[Tensor, CellState]:
-        x_BP, outer = self._widen(x_BD)
+        """The same for one event, in few calls: a single session pays for them rather than for the arithmetic."""
+        w, x_BP, gate = self.weights, x_BD, None
+        if w.up is not None:
+            x_BP, gate = F.linear(x_BD, w.up).chunk(2, -1)
         c_BP, recent = self.convolve_step(x_BP, state.recent)
-        q, k = self.query_key(c_BP).view(len(x_BD), 2, self.num_heads, -1).unbind(1)
-        v_BP, gate = self._values(x_BP, outer)
-        i, f = self._gates(c_BP, elapsed_BE).chunk(2, -1)
-        h, cell = mlstm_step(q, k, v_BP.unflatten(-1, (self.num_heads, -1)), i, f, state.cell, kernel=self.kernels[2])
-        return self._mix(h, gate), CellState(cell, recent)
+        q, k = F.linear(c_BP, w.query_key).view(x_BD.shape[0], 2, self.num_heads, -1).unbind(1)
+        v_BP = F.linear(x_BP, w.value_output)
+        if w.up is None and self.activation is not None:
+            v_BP, gate = v_BP.chunk(2, -1)
+        i, f = self._cap(F.linear(c_BP, w.gates, w.gates_bias), elapsed_BE).chunk(2, -1)
+        h, cell = mlstm_step(q, k, v_BP.view(q.shape), i, f, state.cell, kernel=self.kernels[2])
+        y = h.flatten(1)
+        if w.head_norm is not None:
+            y = F.rms_norm(precise(h), h.shape[-1:], eps=1e-6).flatten(1).to(h.dtype) * w.head_norm
+        if gate is not None and self.activation is not None:
+            y = y * self.activation(gate)
+        return F.linear(y, w.out), CellState(cell, recent)
 
     def inspect(self, x_BLD: Tensor, rows: Rows) -> dict[str, Tensor]:
         q, k, _, i, f, _, _ = self.project(x_BLD, rows)
@@ -106,9 +137,9 @@ class MLSTMMixer(CellMixer):
         values, gate = values.chunk(2, -1)
         return values, gate
 
-    def _gates(self, c: Tensor, elapsed: Tensor | None) -> Tensor:
-        """Input and forget gates before activation (..., 2 H)."""
-        gates = precise(self.gates(c))
+    def _cap(self, gates: Tensor, elapsed: Tensor | None) -> Tensor:
+        """Input and forget gates before activation (..., 2 H), with what elapsed time adds, and capped."""
+        gates = precise(gates)
         if (shift := self.forget_shift(elapsed)) is not None:
             gates = gates + F.pad(shift, (self.num_heads, 0))
         return gates if self.gate_cap is None else self.gate_cap * torch.tanh(gates / self.gate_cap)

@@ -20,6 +20,7 @@ from itertools import cycle
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.data.batches import NO_TIME, Batch
@@ -168,9 +169,12 @@ class Block(nn.Module):
         self.mixer_norm = nn.RMSNorm(D, eps=1e-6)
         self.mixer = MIXERS[kind](config)
         self.feedforward: SwiGLU | None = None
+        self.weights: tuple[Tensor, ...] = ()  # of the feed-forward layer and the norm before it, at hand for `step`
         if kind != "m" or config.projection == "post":
             self.feedforward_norm = nn.RMSNorm(D, eps=1e-6)
             self.feedforward = SwiGLU(D, int(D * config.feedforward_factor))
+            gate_up, down = self.feedforward.gate_up.weight, self.feedforward.down.weight
+            self.weights = self.feedforward_norm.weight, gate_up, down
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, rows: Rows) -> Tensor:
@@ -182,11 +186,15 @@ class Block(nn.Module):
 
     def step(self, x_BD: Tensor, state: MixerState, elapsed_BE: Tensor | None) -> tuple[Tensor, MixerState]:
         y_BD, state = self.mixer.step(self.mixer_norm(x_BD), state, elapsed_BE)
-        return self._feed(x_BD + y_BD), state
+        x_BD = x_BD + y_BD
+        if not self.weights:
+            return x_BD, state
+        norm, gate_up, down = self.weights  # functions rather than modules: a single session pays for every call
+        gate, up = F.linear(F.rms_norm(x_BD, x_BD.shape[-1:], norm, 1e-6), gate_up).chunk(2, -1)
+        return x_BD + F.linear(F.silu(gate) * up, down), state
 
     def _feed(self, x: Tensor) -> Tensor:
         """With what the feed-forward layer adds, where there is one."""
         if self.feedforward is None:
             return x
-        y = self.feedforward(self.feedforward_norm(x))
-        return x + (self.dropout(y) if self.training else y)  # even an idle dropout costs a live event something
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))

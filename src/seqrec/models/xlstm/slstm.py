@@ -54,7 +54,7 @@ class SLSTMMixer(CellMixer):
     def step(self, x_BD: Tensor, state: CellState, elapsed_BE: Tensor | None) -> tuple[Tensor, CellState]:
         c_BD, recent = self.convolve_step(x_BD, state.recent)
         h, cell = slstm_step(self._project(x_BD, c_BD, elapsed_BE), self.recurrent, state.cell, kernel=self.kernels[2])
-        return self._mix(h), CellState(cell, recent)
+        return self._mix(h.to(x_BD.dtype)), CellState(cell, recent)
 
     def inspect(self, x_BLD: Tensor, rows: Rows) -> dict[str, Tensor]:
         """A unit's c / n is a weighted mean of its cell inputs so far; shown is the mean weight over a head's units,
