@@ -44,6 +44,7 @@ def test_cosine_scores_pass(name: str) -> None:
         {"conv_width": 0, "num_blocks": 1},
         {"bidirectional": True},
         {"time_gate": True, "num_blocks": 1},
+        {"time_gate": True, "bidirectional": True},
     ],
     ids=str,
 )

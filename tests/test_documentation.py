@@ -19,7 +19,7 @@ from commands import seqrec
 from conftest import REPOSITORY
 
 BETWEEN = "----- next block -----"
-PAGES = ["README.md", "docs/data.md", "docs/training.md", "docs/predictions.md", "docs/experiments.md"]
+PAGES = ["README.md", "docs/data.md", "docs/training.md", "docs/xlstm.md", "docs/predictions.md", "docs/experiments.md"]
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_the_two_commands_of_the_readme(workplace: Path) -> None:
     assert "pytest" in run(["make", "-n", "test"], REPOSITORY)
 
 
-@pytest.mark.parametrize("page", ["docs/python.md", "docs/features.md", "docs/live.md"])
+@pytest.mark.parametrize("page", ["docs/python.md", "docs/features.md", "docs/live.md", "docs/xlstm.md"])
 def test_python_runs_as_shown(page: str, workplace: Path) -> None:
     text = (REPOSITORY / page).read_text("utf-8")
     blocks = re.findall(r"<!-- run: (.*?) -->\n```python\n(.*?)```", text, re.DOTALL)

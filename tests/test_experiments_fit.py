@@ -98,6 +98,16 @@ def test_an_unfinished_run_of_other_settings_is_not_trained_over(small_log: Path
     assert again.results["training"]["epochs"] == 1
 
 
+def test_an_unfinished_run_from_before_a_setting_came_goes_on(small_log: Path, tmp_path: Path) -> None:
+    run = train(small_log, tmp_path / "run", training__epochs=1)
+    (run.path / "results.json").unlink()
+    facts = json.loads((run.path / "run.json").read_text())
+    del facts["config"]["training"]["schedule"]
+    (run.path / "run.json").write_text(json.dumps(facts))
+    again = train(small_log, tmp_path / "run", training__epochs=1)
+    assert again.results["training"]["epochs"] == 1
+
+
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(small_log: Path, tmp_path: Path) -> None:
     columns: dict[str, Any] = {"settings": {**SMALL, "training.epochs": 1}, "device": "cpu", **COLUMNS}
     first, second, third = (

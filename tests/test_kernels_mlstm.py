@@ -144,7 +144,7 @@ def test_gradients_are_those_of_autograd(length: int, seed: int) -> None:
         leaves = [part.clone().requires_grad_() for part in x]
         gradients.append(torch.autograd.grad((form(*leaves) * direction).sum(), leaves))
     for first, second in zip(*gradients, strict=True):
-        torch.testing.assert_close(second, first, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(second, first, rtol=1e-9, atol=1e-9)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:

@@ -140,6 +140,16 @@ def test_extreme_gates_leave_digits_where_steps_do(seed: int) -> None:
     assert all(error <= 20 * stepped + 1e-3 for error, stepped in zip(found, by_steps, strict=True)), (found, by_steps)
 
 
+@pytest.mark.usefixtures("short_chunks")
+def test_a_history_that_was_open_before_one_that_is_shut_stays_finite() -> None:
+    x = case(130)
+    i = torch.where(torch.arange(130) < 70, 50.0, -50.0).double().expand(B, H, 130)
+    x = x._replace(inputs=(*x.inputs[:3], i, x.inputs[4]), starts=(torch.arange(130) == 70).expand(B, 130))
+    expected = run(reference.recurrent, x, torch.float64, "cpu", starts=True)
+    found = run(triton_form.prefill, x, torch.float32, DEVICE, starts=True)
+    assert max(errors(found, expected)) < 1e-3
+
+
 def test_closed_gates_stay_finite() -> None:
     x = case(70)
     x = x._replace(inputs=(*x.inputs[:3], x.inputs[3] - 1e4, x.inputs[4] - 1e4))
@@ -149,7 +159,7 @@ def test_closed_gates_stay_finite() -> None:
 @pytest.mark.parametrize("width", [8, 24, 256])
 def test_other_widths_are_refused_with_the_known_ones(width: int) -> None:
     q, gate = torch.zeros(1, 1, 4, width), torch.zeros(1, 1, 4)
-    with pytest.raises(ConfigError, match=rf"width \(16, 32, 64, 128\), not {width}"):
+    with pytest.raises(ConfigError, match=rf"width \(16, 32, 64, 128\) in 16 or 32 bits, not {width} and"):
         mlstm(q, q, q, gate, gate, kernel="triton")
 
 

@@ -63,6 +63,20 @@ def test_z_scores_keep_the_order_at_any_scale(scale: float) -> None:
     assert bool((z[1].diff() < 0).all())
 
 
+def test_a_member_that_looks_at_times_is_given_them() -> None:
+    spec = {"name": "xlstm", "embedding_dim": 8, "time_gate": True}
+    torch.manual_seed(0)
+    alone: Any = build_model(spec, ITEMS)
+    torch.nn.init.normal_(alone.blocks[0].mixer.time_gate)
+    both: Any = build_model({"name": "ensemble", "members": [spec, {"name": "popularity"}], "weights": [1, 0]}, ITEMS)
+    both.members[0].load_state_dict(alone.state_dict())
+    evaluator = Evaluator(synthetic_data(), EvaluationConfig())
+    expected = evaluator.evaluate(alone, "test")
+    assert np.array_equal(evaluator.evaluate(both, "test").ranks, expected.ranks)
+    alone.uses_times = False
+    assert not np.array_equal(evaluator.evaluate(alone, "test").ranks, expected.ranks)
+
+
 def test_small_differences_beside_large_scores_stay_differences() -> None:
     scores = torch.tensor([[1e-9, 2e-9, 3e-9, 1.0, 0.5]])
     assert bool((z_scores(scores.double())[0, :3].diff() > 0).all())

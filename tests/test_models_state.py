@@ -187,9 +187,8 @@ def test_states_of_parts_of_a_batch_are_those_of_the_batch(spec: dict[str, Any])
     _, expected = model.step(torch.tensor([5, 5, 5, 5]), state)
     h, after = model.step(torch.tensor([5, 5, 5, 5]), concatenate(parts))
     torch.testing.assert_close(h, model.step(torch.tensor([5, 5, 5, 5]), state)[0], rtol=1e-4, atol=1e-5)
-    assert [part.shape for part in named_parts(after).values()] == [
-        part.shape for part in named_parts(expected).values()
-    ]
+    for found, part in zip(named_parts(after).values(), named_parts(expected).values(), strict=True):
+        torch.testing.assert_close(found, part, rtol=1e-4, atol=1e-5)
 
 
 @torch.inference_mode()
@@ -197,9 +196,11 @@ def test_a_bfloat16_memory_moves_hidden_states_a_little() -> None:
     model = recurrent({"name": "xlstm", "embedding_dim": 64, "similarity": "dot"})
     full = model.initial_state(3)
     half = with_memory(full, torch.bfloat16)
+    moved = []
     for item in (1, 5, 3, 3, 12, 1, 7, 8, 2, 9) * 10:
         expected, full = model.step(torch.full((3,), item), full)
         found, half = model.step(torch.full((3,), item), half)
-        assert 0 < (found - expected).norm() < 0.02 * expected.norm() or item == 1
+        moved.append(float((found - expected).norm() / expected.norm()))
+    assert 0 < max(moved) < 0.02
     memories = [part.dtype for name, part in named_parts(half).items() if name.endswith("memory")]
     assert memories == [torch.bfloat16] * 2

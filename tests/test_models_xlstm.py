@@ -107,6 +107,12 @@ def test_a_stack_of_unknown_blocks_is_refused(stack: str) -> None:
         XLSTMConfig.parse({"stack": stack}, "model.")
 
 
+@pytest.mark.parametrize("stack", [3, 7])
+def test_a_number_is_no_stack(stack: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^model\.stack: .*\(got {stack}\)"):
+        XLSTMConfig.parse({"stack": stack}, "model.")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

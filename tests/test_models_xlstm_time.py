@@ -221,3 +221,12 @@ def test_a_long_history_is_cut_with_its_times() -> None:
     times = [0, DAY, 5 * DAY, 300 * DAY, 301 * DAY]
     long = recommender.recommend(["1", "2", "3", "4", "7"], 5, times=times)
     assert long == recommender.recommend(["3", "4", "7"], 5, times=times[2:])
+
+
+def test_times_that_are_no_milliseconds_are_refused() -> None:
+    recommender = Recommender(model(), synthetic_data().catalogue)
+    for times in ([0.5, 1.0], [float("nan"), 1], ["1997-09-20", 1]):
+        with pytest.raises(TypeError, match="whole milliseconds since 1970, or None"):
+            recommender.recommend(["3", "4"], times=times)
+    with pytest.raises(ValueError, match="1 histories, times of 2"):
+        recommender.recommend_batch([["3"]], times=[[1], [2]])

@@ -268,12 +268,15 @@ def seeds_matter(subject: _Subject) -> None:
 def compiles_and_exports(subject: _Subject) -> None:
     """The traced and the exported model give the scores of the eager one."""
     model, batch = subject.make(), _batch()
+    if model.uses_times:
+        batch = _timed(batch)
     expected = model.scores(batch)
     torch.compiler.reset()  # or the ninth model whose `scores` is this very function would be refused
     traced: Any = torch.compile(model.scores, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(traced(batch), expected, rtol=1e-4, atol=1e-5)
-    exported = torch.export.export(_Scores(model), (batch.items, batch.lengths)).module()
-    torch.testing.assert_close(exported(batch.items, batch.lengths), expected, rtol=1e-4, atol=1e-5)
+    inputs = (batch.items, batch.lengths, batch.times)
+    exported = torch.export.export(_Scores(model), inputs).module()
+    torch.testing.assert_close(exported(*inputs), expected, rtol=1e-4, atol=1e-5)
 
 
 def step_by_step(subject: _Subject) -> None:
@@ -297,8 +300,8 @@ class _Scores(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
-        return self.model.scores(Batch(items, lengths))
+    def forward(self, items: Tensor, lengths: Tensor, times: Tensor | None) -> Tensor:
+        return self.model.scores(Batch(items, lengths, times=times))
 
 
 def _seeded_training_batch(model: SequenceModel, batch: Batch) -> tuple[Batch, Tensor]:

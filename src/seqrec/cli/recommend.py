@@ -22,7 +22,10 @@ def recommend(
     from seqrec.cli.show import console, new_table, print_json
     from seqrec.recommendation.recommender import Recommender
 
-    found = Recommender.load(run, device).recommend(history, k)
+    recommender = Recommender.load(run, device)
+    if recommender.scorer.uses_times:
+        typer.echo("note: this model looks at times, and here none is known; see recommend(times=...)", err=True)
+    found = recommender.recommend(history, k)
     if as_json:
         print_json([asdict(item) for item in found])
         return

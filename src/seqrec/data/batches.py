@@ -67,12 +67,17 @@ class Batch:
         return replace(self, items=items_BL, lengths=lengths_B, times=times_BL)
 
     @classmethod
-    def of(cls, histories: list[list[int]], device: torch.device | str = "cpu") -> Batch:
-        """A batch of the given histories, none of them empty."""
+    def of(
+        cls, histories: list[list[int]], device: torch.device | str = "cpu", times: list[list[int]] | None = None
+    ) -> Batch:
+        """A batch of the given histories, none of them empty, and when their events were, in milliseconds."""
         width = max(len(history) for history in histories)
-        rows = [history + [PAD] * (width - len(history)) for history in histories]
-        lengths = [len(history) for history in histories]
-        return cls(torch.tensor(rows, device=device), torch.tensor(lengths, device=device))
+
+        def padded(rows: list[list[int]], fill: int) -> Tensor:
+            return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.int64, device=device)
+
+        lengths = torch.tensor([len(history) for history in histories], device=device)
+        return cls(padded(histories, PAD), lengths, times=None if times is None else padded(times, NO_TIME))
 
 
 class BatchMaker:

@@ -76,7 +76,7 @@ def open_folder(config: RunConfig, data: PreparedData, out: Path, device: torch.
         DataError: the run was begun on other data.
     """
     folder = RunFolder(out)
-    if (out / "run.json").exists() and folder.results() is None and folder.facts()["config"] == config.to_dict():
+    if (out / "run.json").exists() and folder.results() is None and is_of(folder, config):
         require_same_data(folder.facts()["data"], data)
     else:
         facts = {**data.facts, "folder": str(data.folder.resolve())}
@@ -84,6 +84,11 @@ def open_folder(config: RunConfig, data: PreparedData, out: Path, device: torch.
     if not folder.items.exists():
         data.catalogue.save(folder.items)
     return folder
+
+
+def is_of(folder: RunFolder, config: RunConfig) -> bool:
+    """Whether the run in the folder has these settings; those that were not there yet when it began, their defaults."""
+    return RunConfig.from_dict(folder.facts()["config"]).to_dict() == config.to_dict()
 
 
 def judge(scorer: Scorer, evaluator: Evaluator, folder: RunFolder, training: Mapping[str, Any]) -> dict[str, Any]:

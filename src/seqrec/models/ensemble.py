@@ -74,6 +74,7 @@ class Ensemble(Scorer):
         self.config: EnsembleConfig = config
         self.num_items = num_items
         self.members = [build_model(member, num_items) for member in config.members]
+        self.uses_times = any(member.uses_times for member in self.members)
 
     @property
     def weights(self) -> tuple[float, ...]:

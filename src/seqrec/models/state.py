@@ -100,11 +100,15 @@ def concatenate(states: Sequence[State]) -> State:
 
 
 def with_memory(state: State, dtype: torch.dtype) -> State:
-    """The state with its memories in `dtype`, bfloat16 or float32; a state without memories (LSTM, GRU, sLSTM) is
-    small and stays as it is.
+    """The state with its mLSTM memories in `dtype`; all else (other cells, keys and values of attention) stays.
 
     The mLSTM steps a bfloat16 memory as it is, in float32 arithmetic; see `MEMORY` for why only this part.
+
+    Raises:
+        ValueError: `dtype` is none of bfloat16, float32 and float64.
     """
+    if dtype not in (torch.bfloat16, torch.float32, torch.float64):
+        raise ValueError(f"memories can be bfloat16, float32 or float64, not {dtype}")
     parts = named_parts(state).items()
     return with_parts(state, (part.to(dtype) if name.split(".")[-1] == MEMORY else part for name, part in parts))
 

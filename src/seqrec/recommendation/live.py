@@ -50,9 +50,11 @@ def save_state(state: State, path: str | Path, model: RecurrentModel) -> None:
 
     Raises:
         DiskError: the disk is full or the folder may not be written.
-        ValueError: parts of the state disagree on the number of sessions.
+        ValueError: it is no state of this model, or its parts disagree on the number of sessions.
     """
     num_sessions(state)
+    if wrong := [*_other_shapes(named_parts(state), model.initial_state(1))]:
+        raise ValueError(f"This is no state of the model: {'; '.join(wrong)}.")
     save_checkpoint(Path(path), named_parts(state), {"state": FORMAT, **_identity(model)})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +103,10 @@ class Recommender:
         if k < 1:
             raise ValueError(f"k is {k}; ask for at least one item")
         clocks = [None] * len(histories) if times is None else times
+        if len(clocks) != len(histories):
+            raise ValueError(
+                f"{len(histories)} histories, times of {len(clocks)}: give each its own, or none at all"
+            )
         known = [self._events(history, clock) for history, clock in zip(histories, clocks, strict=True)]
         found: list[list[Recommendation]] = []
         for start in range(0, len(known), AT_A_TIME):
@@ -113,11 +117,8 @@ class Recommender:
     def _recommend(self, events: list[list[tuple[int, int]]], k: int) -> list[list[Recommendation]]:
         """From (item, milliseconds) of every event."""
         histories = [[item for item, _ in row] for row in events]
-        batch = Batch.of(histories, self.device)
-        if self.scorer.uses_times:
-            width, clocks = batch.items.shape[1], [[time for _, time in row] for row in events]
-            padded = [clock + [NO_TIME] * (width - len(clock)) for clock in clocks]
-            batch = replace(batch, times=torch.tensor(padded, device=self.device))
+        times = [[time for _, time in row] for row in events] if self.scorer.uses_times else None
+        batch = Batch.of(histories, self.device, times)
         if isinstance(self.scorer, SequenceModel):
             batch = batch.tail(self.scorer.config.max_length)
         scores_BN = self.scorer.scores(batch)
@@ -159,7 +160,9 @@ class Recommender:
         if len(times) != len(found):
             raise ValueError(f"{len(found)} events and {len(times)} times: give each event one, or none at all")
         unknown = [self._suggest(name) for name, number in found if number is None]
-        clock = [NO_TIME if time is None else time for time in times]
+        if not all(time is None or isinstance(time, (int, np.integer)) for time in times):
+            raise TypeError("times are whole milliseconds since 1970, or None")
+        clock = [NO_TIME if time is None else int(time) for time in times]
         known = [(number, time) for (_, number), time in zip(found, clock, strict=True) if number is not None]
         if not known:
             what = f"none of these is in the catalogue: {', '.join(unknown)}" if unknown else "the history is empty"

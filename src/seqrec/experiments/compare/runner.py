@@ -17,7 +17,7 @@ from seqrec.data.prepared import PreparedData
 from seqrec.errors import ConfigError, SeqrecError
 from seqrec.experiments.compare.plan import Job, Report
 from seqrec.experiments.environment import choose_device
-from seqrec.experiments.fit import require_same_data
+from seqrec.experiments.fit import is_of, require_same_data
 from seqrec.files import explained, read_json, write_json
 from seqrec.run_folder import RunFolder
 from seqrec.training.interrupt import StopRequest
@@ -69,7 +69,7 @@ class Runner:
         if not (folder.path / "run.json").exists():
             return False
         facts, results = folder.facts(), folder.results()
-        same = facts["config"] == job.config.to_dict() if job.config else self._fuses(job, facts["config"], results)
+        same = is_of(folder, job.config) if job.config else self._fuses(job, facts["config"], results)
         if not same:
             raise ConfigError(
                 f"{folder.path} holds a run of other settings. Give the comparison another --out, or delete that run."

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from seqrec.errors import ConfigError, MissingExtraError
+from seqrec.errors import ConfigError, MissingExtraError, unknown_name
 from seqrec.kernels.mlstm import reference
 from seqrec.kernels.mlstm.native import native, native_hidden
 from seqrec.kernels.mlstm.reference import effective_attention
@@ -23,7 +23,7 @@ from seqrec.kernels.mlstm.step import step
 __all__ = ["KERNELS", "MLSTMState", "effective_attention", "initial_state", "mlstm", "mlstm_prefill", "mlstm_step"]
 
 #: `auto` is `triton` on a GPU where it takes such heads, else `native`. `parallel` is `native` with one chunk,
-#: `recurrent` autograd through one event at a time. A model that is traced or exported runs the reference instead.
+#: `recurrent` autograd through one event at a time. Traced or exported, `mlstm` runs the reference instead.
 KERNELS = ("auto", "native", "triton", "nxai", "parallel", "recurrent")
 #: Widths of heads that the Triton kernels take.
 WIDTHS = (16, 32, 64, 128)
@@ -74,7 +74,8 @@ def mlstm_prefill(
     """As `mlstm`, from `state` (None: nothing), and with the state after the last event of each row.
 
     Args:
-        lengths: (B,) valid positions per row, 0 to L; None for L. Hidden states beyond them mean nothing.
+        lengths: (B,) valid positions per row, 0 to L; None for L. Hidden states beyond them mean nothing, and what
+            stands there has to be finite.
     """
     chosen = _choose(kernel, q, v)
     if chosen == "triton":
@@ -96,13 +97,18 @@ def mlstm_step(
     """One event: q, k (B, H, K), v (B, H, V), i, f (B, H). Returns h (B, H, V) and the state after it.
 
     The state given stays as it is. Only `native` and `recurrent`, which is the same here, can be differentiated.
+
+    Raises:
+        ConfigError: no such kernel, or `triton` with a state that is not float32 or with gradients wanted.
     """
+    if kernel == "triton" and (state.memory.dtype != torch.float32 or _wants_gradients(q, k, v, i, f, *state)):
+        raise ConfigError("kernel triton steps a float32 state without gradients: choose native or auto.")
     if kernel == "nxai":
         from seqrec.kernels.mlstm import nxai
 
         return nxai.step(q, k, v, i, f, state)
     auto = kernel == "auto" and q.is_cuda and state.memory.dtype == torch.float32 and not torch.is_grad_enabled()
-    if (auto or kernel == "triton") and _choose(kernel, q, v) == "triton":
+    if _choose("native" if kernel == "auto" and not auto else kernel, q, v) == "triton":
         from seqrec.kernels.mlstm import triton_step
 
         return triton_step.step(q, k, v, i, f, state)
@@ -111,15 +117,23 @@ def mlstm_step(
 
 def _choose(kernel: str, q: Tensor, v: Tensor) -> str:
     """The form that `kernel` means here."""
-    fits = q.shape[-1] in WIDTHS and v.shape[-1] in WIDTHS and q.numel() > 0
+    fits = q.shape[-1] in WIDTHS and v.shape[-1] in WIDTHS and q.dtype != torch.float64
     if kernel == "auto":
-        there = q.is_cuda and fits and q.dtype != torch.float64
-        return "triton" if there and find_spec("triton") is not None else "native"
+        return "triton" if q.is_cuda and fits and q.numel() > 0 and find_spec("triton") is not None else "native"
     if kernel not in KERNELS:
-        raise ConfigError(f"mLSTM kernel {kernel!r} is none of {', '.join(KERNELS)}.")
+        raise unknown_name("mLSTM kernel", kernel, KERNELS)
     if kernel == "triton":
         if not fits:
-            raise ConfigError(f"kernel triton takes heads of width {WIDTHS}, not {q.shape[-1]} and {v.shape[-1]}.")
+            raise ConfigError(
+                f"kernel triton takes heads of width {WIDTHS} in 16 or 32 bits, not {q.shape[-1]} and {v.shape[-1]} "
+                f"in {q.dtype}: choose native or auto."
+            )
         if find_spec("triton") is None:
             raise MissingExtraError("Triton", "triton")
+        if q.numel() == 0:
+            return "native"
     return kernel
+
+
+def _wants_gradients(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)

@@ -2,8 +2,8 @@
 
 `native_plan` turns gates into factors. What is left here is matrix products over blocks of rows that stay in the cache.
 The normaliser is one more column of the values, all ones: [C n] is one memory, and numerator and normaliser of h are
-one product. The backward pass reads the memories at the edges of the chunks, which is what is stored beside inputs and
-h, and computes the scores again.
+one product. The backward pass reads the scores within chunks and the memories at their edges, which is what is stored
+beside inputs and h: linear in the length.
 
 Two facts save work in it. h does not change when q is scaled while the normaliser is above its floor, so q.dq is dh.h
 where the floor holds and 0 elsewhere. The weight of an event is in its value only, so di is [v 1].d[v 1].
@@ -47,7 +47,7 @@ class _Run(NamedTuple):
 
     plan: Plan
     blocks: list[tuple[slice, int]]
-    edges: list[list[Tensor | None]]  # per block and chunk, the memory (R, K, W) that enters it
+    kept: list[list[tuple[Tensor, Tensor | None]]]  # per block and chunk: scores (R, S, S), entering memory (R, K, W)
     size: Tensor  # (B, H, L) what the numerator was divided by
     sign: Tensor  # (B, H, L) sign of the normaliser, 0 where the floor held
 
@@ -85,7 +85,7 @@ def native_hidden(
 
 
 def chunk_size(length: int) -> int:
-    """Chunks of equal size near `CHUNK`. Measured by bench/mlstm_cpu.py at key widths of 64."""
+    """About `CHUNK`; the last chunk of a row may be shorter."""
     return length if length <= WHOLE else -(-length // round(length / CHUNK))
 
 
@@ -111,10 +111,11 @@ def _run(
     if q.shape[0] * size * max(size, q.shape[-1]) < BLOCK:
         x = _heads_as_rows(x)
     learning = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in x)
-    if learning and not torch.compiler.is_compiling():  # a traced graph is differentiated as it is
-        found = _Native.apply(size, with_state, *x)  # type: ignore[no-untyped-call]
-    else:
-        found = _forward(x, size, with_state)[0]
+    with torch.autocast(q.device.type, enabled=False):  # it would narrow the products, and nothing else
+        if learning and not torch.compiler.is_compiling():  # a traced graph is differentiated as it is
+            found = _Native.apply(size, with_state, *x)  # type: ignore[no-untyped-call]
+        else:
+            found = _forward(x, size, with_state, learning=False)[0]
     return [None if part is None else part.reshape(*heads, *part.shape[2:]) for part in found]
 
 
@@ -131,7 +132,7 @@ class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, size: int, with_state: bool, *parts: Any) -> tuple[Tensor, Tensor | None, Tensor]:
         x = _Inputs(*parts)
-        found, ctx.run = _forward(x, size, with_state)
+        found, ctx.run = _forward(x, size, with_state, learning=True)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(found[2])
         ctx.save_for_backward(*x, *found[:2])
@@ -142,10 +143,14 @@ class _Native(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *parts, h, memory = ctx.saved_tensors
         dh, dmemory, _ = grads
-        return (None, None, *_backward(_Inputs(*parts), ctx.run, h, memory, dh, dmemory), None, None, None)
+        with torch.autocast(h.device.type, enabled=False):
+            gradients = _backward(_Inputs(*parts), ctx.run, h, memory, dh, dmemory)
+        return (None, None, *gradients, None, None, None)
 
 
-def _forward(x: _Inputs, positions: int, with_state: bool) -> tuple[tuple[Tensor, Tensor | None, Tensor], _Run]:
+def _forward(
+    x: _Inputs, positions: int, with_state: bool, learning: bool
+) -> tuple[tuple[Tensor, Tensor | None, Tensor], _Run]:
     (B, H, L, K), W, dtype = x.q.shape, x.v.shape[-1] + 1, _dtype(x)
     found = plan(x.i, x.f, x.log_scale, x.starts, x.inside, positions, K, dtype)
     blocks, sizes = _blocks(B, H, positions * max(positions, K, W)), x.q.new_empty(B, H, L, dtype=dtype)
@@ -155,12 +160,14 @@ def _forward(x: _Inputs, positions: int, with_state: bool) -> tuple[tuple[Tensor
     first = None if x.memory is None else x.memory.to(dtype) * found.begin
     for rows, head in run.blocks:
         memory = None if first is None else first[rows, head]
-        edges: list[Tensor | None] = []
+        kept: list[tuple[Tensor, Tensor | None]] = []
         for whole in found.chunks:
             c, at = whole.of(rows, head), (rows, head, whole.at)
             q, k, values = x.q[at].to(dtype), x.k[at].to(dtype), _values(x.v[at], c.gain, dtype)
-            out = _read(c, q, k, values, memory)
-            edges.append(memory)
+            scores = _scores(c, q, k)
+            out = _read(c, q, scores, values, memory)
+            if learning:
+                kept.append((scores, memory))
             if with_state or c.at.stop < L:
                 memory = _write(c, k, values, memory)
             normaliser = out[..., -1]
@@ -168,7 +175,7 @@ def _forward(x: _Inputs, positions: int, with_state: bool) -> tuple[tuple[Tensor
             run.sign[at] = normaliser.sign().mul_(size > c.floor)
             run.size[at] = size = torch.maximum(size, c.floor)
             h[at] = out[..., :-1] / size.unsqueeze(-1)
-        run.edges.append(edges)
+        run.kept.append(kept)
         if last is not None and memory is not None:
             last[rows, head] = memory
     return (h, last, found.log_scale), run
@@ -182,10 +189,15 @@ def _values(v: Tensor, gain: Tensor | None, dtype: torch.dtype) -> Tensor:
     return values if gain is None else values.mul_(gain)
 
 
-def _read(c: Chunk, q: Tensor, k: Tensor, values: Tensor, memory: Tensor | None) -> Tensor:
-    """Numerator and normaliser of h (R, S, W), both times sqrt(K)."""
+def _scores(c: Chunk, q: Tensor, k: Tensor) -> Tensor:
+    """q.k (R, S, S) times the weights, where these are not in the values."""
     scores = torch.bmm(q, k.mT)
-    out = torch.bmm(scores.tril_() if c.weights is None else scores.mul_(c.weights), values)
+    return scores.tril_() if c.weights is None else scores.mul_(c.weights)
+
+
+def _read(c: Chunk, q: Tensor, scores: Tensor, values: Tensor, memory: Tensor | None) -> Tensor:
+    """Numerator and normaliser of h (R, S, W), both times sqrt(K)."""
+    out = torch.bmm(scores, values)
     if memory is None:
         return out
     return out.baddbmm_(q, memory) if c.enter is None else out.add_(torch.bmm(q, memory).mul_(c.enter))
@@ -210,16 +222,16 @@ def _backward(
     dh = torch.zeros_like(h) if dh is None else dh
     after: Tensor | None
     # Last block first: some of it may still be in the cache.
-    for (rows, head), edges in zip(reversed(run.blocks), reversed(run.edges), strict=True):
+    for (rows, head), kept in zip(reversed(run.blocks), reversed(run.kept), strict=True):
         after = None if dmemory is None or memory is None else dmemory[rows, head]
         crossing = _product(after, None if memory is None else memory[rows, head])
-        for whole, before in zip(reversed(run.plan.chunks), reversed(edges), strict=True):
+        for whole, (scores, before) in zip(reversed(run.plan.chunks), reversed(kept), strict=True):
             c, at = whole.of(rows, head), (rows, head, whole.at)
             q, k, values = x.q[at].to(dtype), x.k[at].to(dtype), _values(x.v[at], c.gain, dtype)
             dh_c, sign = dh[at], run.sign[at]
-            pull = (dh_c * h[at]).sum(-1, dtype=dtype)
+            pull = (dh_c.to(dtype) * h[at].to(dtype)).sum(-1)
             dout = _dout(dh_c, pull, run.size[at], sign)
-            grads = _chunk_backward(c, q, k, values, dout, before, after)
+            grads = _chunk_backward(c, q, k, values, scores, dout, before, after)
             dq[at], dk[at], dvalues = grads.q, grads.k, grads.values
             di[at] = dgate = values.mul_(dvalues).sum(-1)
             dv[at] = dvalues[..., :-1] if c.gain is None else dvalues[..., :-1].mul_(c.gain)
@@ -247,17 +259,20 @@ class _Grads(NamedTuple):
 
 
 def _chunk_backward(
-    c: Chunk, q: Tensor, k: Tensor, values: Tensor, dout: Tensor, before: Tensor | None, after: Tensor | None
+    c: Chunk,
+    q: Tensor,
+    k: Tensor,
+    values: Tensor,
+    scores: Tensor,
+    dout: Tensor,
+    before: Tensor | None,
+    after: Tensor | None,
 ) -> _Grads:
     """`before` is the memory that entered the chunk, `after` the gradient of the one that left it."""
-    scores, dscores = torch.bmm(q, k.mT), torch.bmm(dout, values.mT)
-    log_f = None
-    if c.weights is None:
-        scores, dscores = scores.tril_(), dscores.tril_()
-    else:
-        scores = scores.mul_(c.weights)
-        log_f = _crossing(c, scores * dscores, q, k, values, dout, before, after) if c.written_out else None
-        dscores = dscores.mul_(c.weights)
+    dscores, log_f = torch.bmm(dout, values.mT), None
+    if c.written_out:
+        log_f = _crossing(c, scores * dscores, q, k, values, dout, before, after)
+    dscores = dscores.tril_() if c.weights is None else dscores.mul_(c.weights)
     dq, dk, dvalues = torch.bmm(dscores, k), torch.bmm(dscores.mT, q), torch.bmm(scores.mT, dout)
     if after is not None and c.leave is None:
         after = after * c.keep
@@ -322,7 +337,7 @@ def _blocks(rows: int, heads: int, elements: int) -> list[tuple[slice, int]]:
         return [(slice(0, rows), head) for head in range(heads)]
     count = -(-rows * elements // (BLOCK * torch.get_num_threads()))
     each = -(-rows // min(rows, count))
-    return [(slice(row, min(row + each, rows)), head) for head in range(heads) for row in range(0, rows, each)]
+    return [(slice(row, min(row + each, rows)), head) for row in range(0, rows, each) for head in range(heads)]
 
 
 def _dtype(x: _Inputs) -> torch.dtype:

@@ -87,7 +87,6 @@ def plan(
         width: of the keys, K. dtype: of the factors.
     """
     gates = _gates(i, f, log_scale.double(), starts, inside)
-    least = math.log(width) / 2 - gates.b
     spans = [slice(t, min(t + size, i.shape[2])) for t in range(0, i.shape[2], size)]
     low = torch.stack([gates.peak[..., at].amin(-1) for at in spans], -1)
     high = torch.stack([gates.peak[..., at].amax(-1) for at in spans], -1)
@@ -98,7 +97,7 @@ def plan(
     chunks = []
     for n, at in enumerate(spans):
         make = _split_chunk if split[n] else _written_chunk
-        chunks.append(make(gates, least[..., at], at, units[n].unsqueeze(-1), units[n + 1].unsqueeze(-1), dtype))
+        chunks.append(make(gates, math.log(width) / 2, at, units[n].unsqueeze(-1), units[n + 1].unsqueeze(-1), dtype))
     begin = log_scale.double() - units[0]
     if gates.history is not None:
         begin = begin.masked_fill(gates.history[:, :1] != 0, -torch.inf)
@@ -106,7 +105,7 @@ def plan(
 
 
 def _gates(i: Tensor, f: Tensor, log_scale: Tensor, starts: Tensor | None, inside: Tensor | None) -> _Gates:
-    i, log_f = i.double(), F.logsigmoid(f.double())
+    i, log_f = i.double().contiguous(), F.logsigmoid(f.double().contiguous())
     if inside is not None:
         i, log_f = i.masked_fill(~inside[:, None], CLOSED), log_f.masked_fill(~inside[:, None], 0.0)
         starts = None if starts is None else starts & inside
@@ -138,9 +137,9 @@ def _split(low: Tensor, high: Tensor, size: int) -> list[bool]:
     return ((high - low).flatten(0, 1).amax(0) <= min(REACH, size)).tolist()
 
 
-def _split_chunk(gates: _Gates, least: Tensor, at: slice, unit: Tensor, after: Tensor, dtype: torch.dtype) -> Chunk:
+def _split_chunk(gates: _Gates, scale: float, at: slice, unit: Tensor, after: Tensor, dtype: torch.dtype) -> Chunk:
     gain, keep = _exp(gates.a[..., at] - unit, dtype).unsqueeze(-1), unit - after
-    floor = _exp(least - unit, dtype)
+    floor = _exp(scale - (gates.b[..., at] + unit), dtype)
     if gates.history is None:
         return Chunk(at, False, gain, None, None, None, _exp(keep, dtype).unsqueeze(-1), floor)
     visible, entered, left, passes = _masks(gates.history, at)
@@ -157,7 +156,7 @@ def _split_chunk(gates: _Gates, least: Tensor, at: slice, unit: Tensor, after: T
     )
 
 
-def _written_chunk(gates: _Gates, least: Tensor, at: slice, unit: Tensor, after: Tensor, dtype: torch.dtype) -> Chunk:
+def _written_chunk(gates: _Gates, scale: float, at: slice, unit: Tensor, after: Tensor, dtype: torch.dtype) -> Chunk:
     a, peak = gates.a[..., at], gates.peak[..., at]
     weights, enter, leave, keep = _weights(a, peak, dtype), unit - peak, a - after, unit - after
     if gates.history is None:
@@ -169,7 +168,7 @@ def _written_chunk(gates: _Gates, least: Tensor, at: slice, unit: Tensor, after:
         leave = leave.masked_fill(~left[:, None], -torch.inf)
         keep = keep.masked_fill(~passes[:, None], -torch.inf)
     enter, leave, keep = (_exp(x, dtype).unsqueeze(-1) for x in (enter, leave, keep))
-    return Chunk(at, True, None, weights, enter, leave, keep, _exp(least - peak, dtype))
+    return Chunk(at, True, None, weights, enter, leave, keep, _exp(scale - (gates.b[..., at] + peak), dtype))
 
 
 def _masks(history: Tensor, at: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -185,11 +184,11 @@ def _weights(a: Tensor, peak: Tensor, dtype: torch.dtype) -> Tensor:
     """exp(a_s - M_t) (B, H, S, S). Both are split into what float32 holds and the rest, which costs less than float64
     and loses no digit of small differences of large numbers."""
     if dtype == torch.float64:
-        return torch.exp(a.unsqueeze(-2) - peak.unsqueeze(-1))
+        return torch.exp((a.unsqueeze(-2) - peak.unsqueeze(-1)).clamp(max=0))  # what is above is masked later
     a_high, peak_high = a.to(dtype), peak.to(dtype)
     a_low, peak_low = (a - a_high).to(dtype), (peak - peak_high).to(dtype)
     weights = a_high.unsqueeze(-2) - peak_high.unsqueeze(-1)
-    return weights.add_(a_low.unsqueeze(-2) - peak_low.unsqueeze(-1)).exp_()
+    return weights.add_(a_low.unsqueeze(-2) - peak_low.unsqueeze(-1)).clamp_(max=0).exp_()
 
 
 def _exp(x: Tensor, dtype: torch.dtype) -> Tensor:

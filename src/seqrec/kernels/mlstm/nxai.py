@@ -56,7 +56,7 @@ def nxai(
     if lengths is not None:
         padded = torch.arange(L, device=q.device) >= lengths[:, None, None]
         i, f = i.masked_fill(padded, CLOSED), f.masked_fill(padded, KEPT)
-    chunk = cuda_chunk(L) if on_gpu else min(CHUNK, L)
+    chunk = cuda_chunk(L) if on_gpu else max(1, min(CHUNK, L))
     fill = -L % chunk
     wide = (F.pad(x.to(v.dtype if on_gpu else single), (0, 0, 0, fill)) for x in (q, k, v))
     gates = F.pad(i, (0, fill), value=CLOSED), F.pad(f, (0, fill), value=KEPT)
@@ -73,11 +73,13 @@ def step(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: MLSTMStat
     Raises:
         MissingExtraError: mlstm_kernels is not installed.
     """
+    if state.memory.dtype not in (torch.float32, torch.float64):
+        raise ConfigError("kernel nxai steps a float32 state: choose native, or widen the memory.")
     kernel = _package().get_mlstm_step_kernel("triton" if q.device.type == "cuda" else "native")
     dtype, (memory, normaliser, log_scale) = state.memory.dtype, state
     event = (x.to(dtype) for x in (q, k, v, i.unsqueeze(-1), f.unsqueeze(-1)))
     h, after = kernel(*event, memory, normaliser, log_scale.unsqueeze(-1), eps=0.0, dtype_state=dtype)
-    return h, MLSTMState(after[0], after[1], after[2].squeeze(-1))
+    return h.to(v.dtype), MLSTMState(after[0], after[1], after[2].squeeze(-1))
 
 
 def cuda_chunk(length: int) -> int:

@@ -35,7 +35,7 @@ def step(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: MLSTMStat
     q, i = q.to(dtype), i.to(dtype)
     kept = F.logsigmoid(f.to(dtype)) + state.log_scale
     m = torch.maximum(kept, i).detach()
-    keep, key = torch.exp(kept - m).unsqueeze(-1), torch.exp(i - m).unsqueeze(-1) * k
+    keep, key = torch.exp(kept - m).unsqueeze(-1), torch.exp(i - m).unsqueeze(-1) * k.to(dtype)
     normaliser = torch.addcmul(key, keep, state.normaliser)
     bound = torch.exp(0.5 * math.log(q.shape[-1]) - m)  # the paper's 1/sqrt(K) of the key cancels everywhere else
     scale = torch.maximum((q * normaliser).sum(-1).abs(), bound).unsqueeze(-1)

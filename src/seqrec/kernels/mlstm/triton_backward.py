@@ -147,10 +147,11 @@ def _block(
     if HAS_STATE:
         state += 1  # what this chunk leaves behind
         memory_KV, normaliser_K = load_state(entry_gradients, state, columns_K, columns_V, K, V)
+        passes = gap + top - tl.load(log_scale + state)
         if HAS_STARTS:
             end = tl.load(histories + tl.minimum(last * S, L) - 1)
-            column_S = tl.where(own == end, column_S, 0.0)
-        column_S *= tl.exp(gap + top - tl.load(log_scale + state))
+            passes = tl.where(own == end, passes, float("-inf"))  # before exp: 0 times infinity is NaN
+        column_S *= tl.exp(passes)
         narrow_KV = memory_KV.to(k_SK.dtype)
         dv_SV += tl.dot(k_SK, narrow_KV, input_precision=PRECISION) * column_S[:, None]
         recalled_SK = tl.dot(v_SV, tl.trans(narrow_KV), input_precision=PRECISION) + normaliser_K[None, :]

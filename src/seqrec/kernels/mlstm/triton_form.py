@@ -38,6 +38,7 @@ def prefill(
     """As `seqrec.kernels.mlstm.mlstm_prefill`."""
     B, H, L, K = q.shape
     if lengths is not None:
+        i, f = (gate.to(torch.promote_types(gate.dtype, torch.float32)) for gate in (i, f))
         behind = torch.arange(L, device=q.device) >= lengths[:, None]
         i, f = i.masked_fill(behind[:, None], CLOSED), f.masked_fill(behind[:, None], -CLOSED)
         starts = starts if starts is None else starts & ~behind

@@ -76,7 +76,13 @@ def slstm_prefill(
 
 
 def slstm_step(x: Tensor, r: Tensor, state: SLSTMState, *, kernel: str = "auto") -> tuple[Tensor, SLSTMState]:
-    """One event: x (B, 4, H, K). Returns h (B, H, K) and the state after it. Every kernel takes the same step."""
+    """One event: x (B, 4, H, K). Returns h (B, H, K) and the state after it. Every kernel takes the same step.
+
+    Raises:
+        UnknownNameError: `kernel` is none of `KERNELS`.
+    """
+    if kernel not in KERNELS:
+        raise unknown_name("sLSTM kernel", kernel, KERNELS)
     return step(x, r, state)
 
 

@@ -63,7 +63,7 @@ class XLSTMConfig(ClozeConfig):
     @field_validator("stack", mode="before")
     @classmethod
     def _letters(cls, stack: Any) -> Any:
-        if isinstance(stack, int) and not isinstance(stack, bool):
+        if isinstance(stack, int) and stack >= 60:
             stack = f"{stack // 60}:{stack % 60}"  # YAML reads 7:1 as minutes and seconds
         if not isinstance(stack, str):
             return stack
@@ -82,12 +82,13 @@ class XLSTMConfig(ClozeConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.inner_dim % self.num_heads:
+        if self.inner_dim < 1 or self.inner_dim % self.num_heads:
             raise ValueError(
-                f"embedding_dim * projection_factor is {self.inner_dim}, not a multiple of num_heads {self.num_heads}"
+                f"embedding_dim * projection_factor is {self.inner_dim}, not a positive multiple of num_heads "
+                f"{self.num_heads}"
             )
         if cut := sorted(set(self.stack) - set(self.kinds)):
-            raise ValueError(f"num_blocks {self.num_blocks} cuts stack {self.stack} off before its {cut[0]} block")
+            raise ValueError(f"num_blocks {self.num_blocks} cuts stack {self.stack[:20]} off before its {cut[0]} block")
         if self.time_gate and not set(self.kinds) & set("ms"):
             raise ValueError("time_gate is for mLSTM and sLSTM blocks, and stack names none")
         if self.bidirectional and len(self.kinds) == 1 and self.kinds != "a":

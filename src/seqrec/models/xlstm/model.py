@@ -92,7 +92,7 @@ class XLSTM(SequenceModel):
         return XLSTMState(blocks, torch.full((batch,), NO_TIME, device=self.items.weight.device))
 
     def prefill(self, batch: Batch) -> tuple[Tensor, XLSTMState]:
-        """Read whole histories: hidden states after the last event (B, D), and the state there."""
+        """Read whole histories, without dropout: hidden states after the last event (B, D), and the state there."""
         self._require_causal()
         x_BLD, states = self.items(batch.items), []
         for block, rows in self._readings(batch):
@@ -113,7 +113,7 @@ class XLSTM(SequenceModel):
         x_BD, after, last_time = self.items(items_B), [], state.last_time
         elapsed_BE = None
         if self.uses_times:
-            now_B = torch.full_like(last_time, NO_TIME) if times_B is None else times_B.clone()
+            now_B = torch.full_like(last_time, NO_TIME) if times_B is None else times_B.to(last_time, copy=True)
             elapsed_BE, last_time = elapsed(last_time, now_B), now_B
         for block, before in zip(self._blocks(), state.blocks, strict=True):
             x_BD, block_state = block.step(x_BD, before, elapsed_BE)
@@ -178,11 +178,13 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, rows: Rows) -> Tensor:
-        return self._feed(x_BLD + self.dropout(self.mixer(self.mixer_norm(x_BLD), rows)))
+        x_BLD = x_BLD + self.dropout(self.mixer(self.mixer_norm(x_BLD), rows))
+        return x_BLD if self.feedforward is None else x_BLD + self.dropout(self._feed(x_BLD))
 
     def prefill(self, x_BLD: Tensor, rows: Rows) -> tuple[Tensor, MixerState]:
         y_BLD, state = self.mixer.prefill(self.mixer_norm(x_BLD), rows)
-        return self._feed(x_BLD + y_BLD), state
+        x_BLD = x_BLD + y_BLD
+        return x_BLD if self.feedforward is None else x_BLD + self._feed(x_BLD), state
 
     def step(self, x_BD: Tensor, state: MixerState, elapsed_BE: Tensor | None) -> tuple[Tensor, MixerState]:
         y_BD, state = self.mixer.step(self.mixer_norm(x_BD), state, elapsed_BE)
@@ -193,8 +195,5 @@ class Block(nn.Module):
         gate, up = F.linear(F.rms_norm(x_BD, x_BD.shape[-1:], norm, 1e-6), gate_up).chunk(2, -1)
         return x_BD + F.linear(F.silu(gate) * up, down), state
 
-    def _feed(self, x: Tensor) -> Tensor:
-        """With what the feed-forward layer adds, where there is one."""
-        if self.feedforward is None:
-            return x
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+    def _feed(self, x_BLD: Tensor) -> Tensor:
+        return self.feedforward(self.feedforward_norm(x_BLD))  # type: ignore[misc]
