@@ -123,7 +123,7 @@ def test_a_number_is_no_stack(stack: int) -> None:
         ({"output_gate": "tanh"}, r"^model\.output_gate: .*'silu'"),
         (
             {"projection": "pre", "projection_factor": 1.1, "embedding_dim": 16},
-            "embedding_dim \\* projection_factor is 17, not a multiple of num_heads 2",
+            "embedding_dim \\* projection_factor is 17, not a positive multiple of num_heads 2",
         ),
         ({"time_gate": True, "stack": "a"}, "time_gate is for mLSTM and sLSTM blocks, and stack names none"),
         ({"bidirectional": True, "num_blocks": 1}, "the second one reads backwards"),

@@ -104,9 +104,7 @@ class Recommender:
             raise ValueError(f"k is {k}; ask for at least one item")
         clocks = [None] * len(histories) if times is None else times
         if len(clocks) != len(histories):
-            raise ValueError(
-                f"{len(histories)} histories, times of {len(clocks)}: give each its own, or none at all"
-            )
+            raise ValueError(f"{len(histories)} histories, times of {len(clocks)}: give each its own, or none at all")
         known = [self._events(history, clock) for history, clock in zip(histories, clocks, strict=True)]
         found: list[list[Recommendation]] = []
         for start in range(0, len(known), AT_A_TIME):
