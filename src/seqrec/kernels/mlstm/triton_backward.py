@@ -91,22 +91,47 @@ def _block(
     dk_SK = tl.dot(narrow_SS, q_SK, input_precision=PRECISION)
     dq_SK = tl.dot(tl.trans(narrow_SS), k_SK, input_precision=PRECISION)
 
-    # Its queries and the keys of earlier blocks.
+    dq_SK = _meet_earlier(
+        k, v, i, f, entries, log_scale, histories, g_SV, dn_S, m_S, decay_S, history_S, dq_SK,
+        ql, vl, il, L, block, first, state, scale, K, V, S, HAS_STATE, HAS_STARTS)  # fmt: skip
+    store_rows(dq, t, columns_K, H * K, L, dq_SK)
+    along_S = tl.sum(dq_SK * q_SK.to(tl.float32), 1)
+
+    total = tl.sum(log_f_S, 0)
+    dk_SK, dv_SV = _meet_all_later(
+        q, i, f, h, n, m, dh, entry_gradients, log_scale, histories, k_SK, v_SV, total - decay_S + i_S, history_S,
+        dk_SK, dv_SV, ql, il, L, H, block, blocks, last, state + 1, scale,
+        K, V, S, SHORT, HAS_STATE, HAS_STARTS)  # fmt: skip
+    store_rows(dk, t, columns_K, H * K, L, dk_SK)
+    store_rows(dv, t, columns_V, H * V, L, dv_SV)
+    di_S = tl.sum(dk_SK * k_SK.to(tl.float32), 1)
+    tl.store(di + t, di_S, mask=t < L)
+    tl.store(decay_gradient + t, along_S - di_S, mask=t < L)
+
+
+@triton.jit
+def _meet_earlier(
+    k, v, i, f, entries, log_scale, histories, g_SV, dn_S, m_S, decay_S, history_S, dq_SK,
+    ql, vl, il, L, block, first, state, scale,
+    K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, HAS_STATE: tl.constexpr, HAS_STARTS: tl.constexpr,
+):  # fmt: skip
+    """The gradient of a block's queries, with what earlier blocks of the chunk and what entered it add."""
+    columns_K, columns_V = tl.arange(0, K), tl.arange(0, V)
     queries_S = decay_S
     if HAS_STARTS:
-        queries_S = tl.where(history_S == tl.load(histories + block * S), decay_S, float("-inf"))
+        own = tl.load(histories + block * S)
+        queries_S = tl.where(history_S == own, decay_S, float("-inf"))
     gap = 0.0
     for back in range(block - first):
         s = (block - 1 - back) * S + tl.arange(0, S)
         weight_S, total = weights_to_end(*load_gates(i, f, s, il, L))
         if HAS_STARTS:
-            own = tl.load(histories + block * S)
             weight_S = tl.where(load_history(histories, s, L, HAS_STARTS) == own, weight_S, float("-inf"))
         top = tl.maximum(tl.max(weight_S, 0), FLOOR)
         row_S, column_S = tl.exp(queries_S + (gap + top) - m_S) * scale, tl.exp(weight_S - top)
         earlier_SV, earlier_SK = load_rows(v, s, columns_V, vl, L), load_rows(k, s, columns_K, ql, L)
         earlier_SS = tl.dot(g_SV, tl.trans(earlier_SV), input_precision=PRECISION) + dn_S[:, None]
-        earlier_SS = (earlier_SS * column_S[None, :]).to(k_SK.dtype)
+        earlier_SS = (earlier_SS * column_S[None, :]).to(earlier_SK.dtype)
         dq_SK += tl.dot(earlier_SS, earlier_SK, input_precision=PRECISION) * row_S[:, None]
         gap += total
     if HAS_STATE:
@@ -119,12 +144,20 @@ def _block(
         row_S = tl.exp(queries_S + (gap + tl.load(log_scale + state)) - m_S) * scale
         recalled_SK = tl.dot(g_SV, tl.trans(memory_KV).to(g_SV.dtype), input_precision=PRECISION)
         dq_SK += (recalled_SK + dn_S[:, None] * normaliser_K[None, :]) * row_S[:, None]
-    store_rows(dq, t, columns_K, H * K, L, dq_SK)
-    along_S = tl.sum(dq_SK * q_SK.to(tl.float32), 1)
+    return dq_SK
 
-    # Its keys and the queries of later blocks.
-    total = tl.sum(log_f_S, 0)
-    weight_S = total - decay_S + i_S
+
+@triton.jit
+def _meet_all_later(
+    q, i, f, h, n, m, dh, entry_gradients, log_scale, histories, k_SK, v_SV, weight_S, history_S, dk_SK, dv_SV,
+    ql, il, L, H, block, blocks, last, state, scale,
+    K: tl.constexpr, V: tl.constexpr, S: tl.constexpr, SHORT: tl.constexpr,
+    HAS_STATE: tl.constexpr, HAS_STARTS: tl.constexpr,
+):  # fmt: skip
+    """Gradients of a block's keys and values, with what later blocks of the chunk and what leaves it add.
+
+    weight_S is the log weight of each position at the end of the block."""
+    columns_K, columns_V = tl.arange(0, K), tl.arange(0, V)
     own = 0
     if HAS_STARTS:
         own = tl.load(histories + tl.minimum((block + 1) * S, L) - 1)
@@ -145,7 +178,6 @@ def _block(
                 q, i, f, h, n, m, dh, histories, k_SK, v_SV, dk_SK, dv_SV, column_S, gap, top, own, whole * S,
                 ql, il, L, H, scale, K, V, SHORT, HAS_STARTS)  # fmt: skip
     if HAS_STATE:
-        state += 1  # what this chunk leaves behind
         memory_KV, normaliser_K = load_state(entry_gradients, state, columns_K, columns_V, K, V)
         passes = gap + top - tl.load(log_scale + state)
         if HAS_STARTS:
@@ -156,11 +188,7 @@ def _block(
         dv_SV += tl.dot(k_SK, narrow_KV, input_precision=PRECISION) * column_S[:, None]
         recalled_SK = tl.dot(v_SV, tl.trans(narrow_KV), input_precision=PRECISION) + normaliser_K[None, :]
         dk_SK += recalled_SK * column_S[:, None]
-    store_rows(dk, t, columns_K, H * K, L, dk_SK)
-    store_rows(dv, t, columns_V, H * V, L, dv_SV)
-    di_S = tl.sum(dk_SK * k_SK.to(tl.float32), 1)
-    tl.store(di + t, di_S, mask=t < L)
-    tl.store(decay_gradient + t, along_S - di_S, mask=t < L)
+    return dk_SK, dv_SV
 
 
 @triton.jit

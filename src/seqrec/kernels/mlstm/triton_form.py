@@ -91,7 +91,7 @@ class _Function(torch.autograd.Function):
             return h, None, None, None
         assert entered.states is not None
         assert entered.log_scale is not None
-        scale = entered.log_scale[:, :, -1]
+        scale = entered.log_scale[:, :, -1].clone()  # not a view of what the backward pass reads
         ctx.mark_non_differentiable(scale)
         return h, *parts(entered.states[:, :, -1], K), scale
 

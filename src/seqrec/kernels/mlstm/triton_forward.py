@@ -96,23 +96,36 @@ def _block(
         gap += total
 
     if HAS_STATE:
-        memory_KV, normaliser_K = load_state(entries, state, columns_K, columns_V, K, V)
-        if HAS_STARTS:
-            before = 0
-            if first > 0:
-                before = tl.load(histories + first * S - 1)
-            decay_S = tl.where(history_S == before, decay_S, float("-inf"))
-        carried_S = decay_S + (gap + tl.load(log_scale + state))
-        new_S = tl.maximum(m_S, carried_S)
-        old_S, fresh_S = tl.exp(m_S - new_S), tl.exp(carried_S - new_S) * scale
-        n_S = n_S * old_S + tl.sum(q_SK.to(tl.float32) * normaliser_K[None, :], 1) * fresh_S
-        fresh_SV = tl.dot(q_SK, memory_KV.to(q_SK.dtype), input_precision=PRECISION)
-        h_SV = h_SV * old_S[:, None] + fresh_SV * fresh_S[:, None]
-        m_S = new_S
+        h_SV, n_S, m_S = _recall(
+            entries, log_scale, histories, q_SK, h_SV, n_S, m_S, decay_S, history_S, gap, first * S, state, scale,
+            K, V, HAS_STARTS)  # fmt: skip
 
     store_rows(h, t, columns_V, H * V, L, h_SV / tl.maximum(tl.abs(n_S), tl.exp(-m_S))[:, None])
     tl.store(n + t, n_S, mask=t < L)
     tl.store(m + t, m_S, mask=t < L)
+
+
+@triton.jit
+def _recall(
+    entries, log_scale, histories, q_SK, h_SV, n_S, m_S, decay_S, history_S, gap, start, state, scale,
+    K: tl.constexpr, V: tl.constexpr, HAS_STARTS: tl.constexpr,
+):  # fmt: skip
+    """h, n and m of a block with what its chunk, which begins at `start`, was entered with."""
+    columns_K, columns_V = tl.arange(0, K), tl.arange(0, V)
+    memory_KV, normaliser_K = load_state(entries, state, columns_K, columns_V, K, V)
+    if HAS_STARTS:
+        before = 0
+        if start > 0:
+            before = tl.load(histories + start - 1)
+        decay_S = tl.where(history_S == before, decay_S, float("-inf"))
+    carried_S = decay_S + (gap + tl.load(log_scale + state))
+    new_S = tl.maximum(m_S, carried_S)
+    old_S, fresh_S = tl.exp(m_S - new_S), tl.exp(carried_S - new_S) * scale
+    n_S = n_S * old_S + tl.sum(q_SK.to(tl.float32) * normaliser_K[None, :], 1) * fresh_S
+    fresh_SV = tl.dot(q_SK, memory_KV.to(q_SK.dtype), input_precision=PRECISION)
+    h_SV = h_SV * old_S[:, None] + fresh_SV * fresh_S[:, None]
+    m_S = new_S
+    return h_SV, n_S, m_S
 
 
 @triton.jit
