@@ -52,13 +52,20 @@ def test_a_step_on_a_gpu_refuses_what_it_would_do_wrong() -> None:
 
 
 def test_float64_on_a_gpu_is_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"16 or 32 bits, not 16 and 16 in torch.float64: choose native or auto"):
+    with pytest.raises(ConfigError, match=r"16 or 32 bits, not 16 in torch.float64: choose native or auto"):
         mlstm(*inputs(), kernel="triton")
 
 
 def test_a_kernel_for_gpus_names_its_extra_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("seqrec.kernels.mlstm.find_spec", lambda name: None)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr("seqrec.kernels.gpu.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'pip install "seqrec\[triton\]"'):
+        mlstm(*(part.float() for part in inputs()), kernel="triton")
+
+
+def test_a_kernel_for_gpus_is_refused_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ConfigError, match="runs on a GPU, not on cpu: choose native or auto"):
         mlstm(*(part.float() for part in inputs()), kernel="triton")
 
 

@@ -159,7 +159,7 @@ def test_closed_gates_stay_finite() -> None:
 @pytest.mark.parametrize("width", [8, 24, 256])
 def test_other_widths_are_refused_with_the_known_ones(width: int) -> None:
     q, gate = torch.zeros(1, 1, 4, width), torch.zeros(1, 1, 4)
-    with pytest.raises(ConfigError, match=rf"width \(16, 32, 64, 128\) in 16 or 32 bits, not {width} and"):
+    with pytest.raises(ConfigError, match=rf"width \(16, 32, 64, 128\) in 16 or 32 bits, not {width} in"):
         mlstm(q, q, q, gate, gate, kernel="triton")
 
 

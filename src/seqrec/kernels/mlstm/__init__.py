@@ -8,12 +8,11 @@ Shapes: B rows, H heads, L positions, K key width, V value width.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
-from seqrec.errors import ConfigError, MissingExtraError, unknown_name
+from seqrec.errors import ConfigError, unknown_name
+from seqrec.kernels.gpu import fits, has_triton, require_triton
 from seqrec.kernels.mlstm import reference
 from seqrec.kernels.mlstm.native import native, native_hidden
 from seqrec.kernels.mlstm.reference import effective_attention
@@ -25,8 +24,6 @@ __all__ = ["KERNELS", "MLSTMState", "effective_attention", "initial_state", "mls
 #: `auto` is `triton` on a GPU where it takes such heads, else `native`. `parallel` is `native` with one chunk,
 #: `recurrent` autograd through one event at a time. Traced or exported, `mlstm` runs the reference instead.
 KERNELS = ("auto", "native", "triton", "nxai", "parallel", "recurrent")
-#: Widths of heads that the Triton kernels take.
-WIDTHS = (16, 32, 64, 128)
 
 
 def mlstm(
@@ -117,21 +114,13 @@ def mlstm_step(
 
 def _choose(kernel: str, q: Tensor, v: Tensor) -> str:
     """The form that `kernel` means here."""
-    fits = q.shape[-1] in WIDTHS and v.shape[-1] in WIDTHS and q.dtype != torch.float64
     if kernel == "auto":
-        return "triton" if q.is_cuda and fits and q.numel() > 0 and find_spec("triton") is not None else "native"
+        return "triton" if q.is_cuda and fits(q, v) and q.numel() > 0 and has_triton() else "native"
     if kernel not in KERNELS:
         raise unknown_name("mLSTM kernel", kernel, KERNELS)
     if kernel == "triton":
-        if not fits:
-            raise ConfigError(
-                f"kernel triton takes heads of width {WIDTHS} in 16 or 32 bits, not {q.shape[-1]} and {v.shape[-1]} "
-                f"in {q.dtype}: choose native or auto."
-            )
-        if find_spec("triton") is None:
-            raise MissingExtraError("Triton", "triton")
-        if q.numel() == 0:
-            return "native"
+        require_triton(q, v)
+        return "triton" if q.numel() > 0 else "native"
     return kernel
 
 

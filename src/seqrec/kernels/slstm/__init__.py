@@ -8,12 +8,11 @@ Shapes: B rows, L positions, H heads, K width of a head.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
-from seqrec.errors import ConfigError, MissingExtraError, unknown_name
+from seqrec.errors import unknown_name
+from seqrec.kernels.gpu import fits, has_triton, require_triton
 from seqrec.kernels.slstm.native import native
 from seqrec.kernels.slstm.reference import recurrent
 from seqrec.kernels.slstm.state import SLSTMState, initial_state
@@ -24,9 +23,6 @@ __all__ = ["KERNELS", "SLSTMState", "initial_state", "slstm", "slstm_prefill", "
 #: `recurrent` is autograd through one event at a time: slow, and the one form that can be traced and exported.
 #: `auto` takes it while a model is traced, else `triton` on a GPU where it can be imported, else `native`.
 KERNELS = ("auto", "native", "triton", "recurrent")
-
-#: Widths of a head that the Triton kernels take.
-WIDTHS = (16, 32, 64, 128)
 
 
 def slstm(x: Tensor, r: Tensor, *, starts: Tensor | None = None, kernel: str = "auto") -> Tensor:
@@ -89,24 +85,13 @@ def slstm_step(x: Tensor, r: Tensor, state: SLSTMState, *, kernel: str = "auto")
 def _automatic(x: Tensor) -> str:
     if torch.compiler.is_compiling():
         return "recurrent"
-    return "triton" if x.is_cuda and _fits(x) and find_spec("triton") is not None else "native"
-
-
-def _fits(x: Tensor) -> bool:
-    return x.shape[-1] in WIDTHS and x.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    return "triton" if x.is_cuda and fits(x) and has_triton() else "native"
 
 
 def _triton(
     x: Tensor, r: Tensor, state: SLSTMState | None, lengths: Tensor | None, starts: Tensor | None
 ) -> tuple[Tensor, SLSTMState]:
-    if not _fits(x):
-        widths = ", ".join(map(str, WIDTHS))
-        raise ConfigError(
-            f"sLSTM kernel triton takes heads of width {widths} in 16 or 32 bits, not {x.shape[-1]} in {x.dtype}: "
-            "choose native."
-        )
-    try:
-        from seqrec.kernels.slstm.triton_form import fused
-    except ImportError as missing:
-        raise MissingExtraError("Triton", "triton") from missing
+    require_triton(x)
+    from seqrec.kernels.slstm.triton_form import fused  # slow to import, and not everybody has Triton
+
     return fused(x, r, state, lengths, starts)

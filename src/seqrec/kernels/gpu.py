@@ -1,0 +1,44 @@
+"""Where Triton kernels can run, and what is said where they cannot."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from seqrec.errors import ConfigError, MissingExtraError
+
+#: Widths of heads that our Triton kernels take.
+WIDTHS = (16, 32, 64, 128)
+
+
+def fits(*tensors: Tensor) -> bool:
+    """Whether heads (..., width) have a width and a precision that the kernels take."""
+    return all(x.shape[-1] in WIDTHS and x.dtype != torch.float64 for x in tensors)
+
+
+def has_triton() -> bool:
+    """Whether the package is there; it comes with PyTorch for GPUs."""
+    return find_spec("triton") is not None
+
+
+def require_triton(*tensors: Tensor) -> None:
+    """Refuse what the kernels cannot do.
+
+    Raises:
+        ConfigError: the tensors do not fit, or are on no GPU and Triton's interpreter is not on.
+        MissingExtraError: Triton is not installed.
+    """
+    x = tensors[0]
+    if not fits(*tensors):
+        widths = " and ".join(str(width) for width in dict.fromkeys(part.shape[-1] for part in tensors))
+        raise ConfigError(
+            f"kernel triton takes heads of width {WIDTHS} in 16 or 32 bits, not {widths} in {x.dtype}: "
+            "choose native or auto."
+        )
+    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ConfigError(f"kernel triton runs on a GPU, not on {x.device.type}: choose native or auto.")
+    if not has_triton():
+        raise MissingExtraError("Triton", "triton")
