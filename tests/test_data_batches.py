@@ -28,8 +28,12 @@ def numbered(lengths: list[int]) -> Sequences:
 
 def planned(plan: EpochPlan) -> list[tuple[int, int, int]]:
     """(user, start, length) of every window, in order."""
-    parts = (np.concatenate(part).tolist() for part in (plan.users, plan.starts, plan.lengths))
-    return list(zip(*parts, strict=True))
+    return [(user, start, length) for user, start, length in plan.rows.T.tolist()]
+
+
+def made(plan: EpochPlan, sequences: Sequences, skip: int = 0, times: bool = False) -> list[Batch]:
+    maker = BatchMaker(sequences, CPU)
+    return [maker.cut(rows, width, times) for rows, width in plan.batches(CPU, skip)]
 
 
 @given(HISTORIES, st.integers(1, 12), st.integers(1, 7), st.booleans(), st.integers(0, 99))
@@ -47,7 +51,7 @@ def test_every_user_with_two_events_has_one_window_inside_the_history(
         if not random_windows:
             assert start + length == sequences.ends[user]
     assert plan.num_targets == sum(length - 1 for _, _, length in windows)
-    assert all(len(users) <= batch_size for users in plan.users)
+    assert max(np.diff(plan.cuts)) <= batch_size
     assert len(plan) == -(-len(windows) // batch_size)
 
 
@@ -56,7 +60,7 @@ def test_batches_are_slices_of_the_histories(lengths: list[int], max_length: int
     sequences = numbered(lengths)
     plan = plan_epoch(sequences, max_length, batch_size, True, [3])
     windows = iter(planned(plan))
-    for batch in plan.batches(BatchMaker(sequences, CPU)):
+    for batch in made(plan, sequences):
         assert batch.items.dtype == batch.lengths.dtype == torch.int64
         assert int(batch.lengths.max()) <= batch.items.shape[1] <= max_length + 1
         assert batch.users is not None
@@ -89,8 +93,8 @@ def test_the_seed_is_the_plan() -> None:
 
 def test_a_plan_can_be_picked_up_in_the_middle() -> None:
     sequences = numbered([2 + user % 9 for user in range(50)])
-    plan, maker = plan_epoch(sequences, 5, 8, True, [0]), BatchMaker(sequences, CPU)
-    whole, rest = list(plan.batches(maker)), list(plan.batches(maker, skip=3))
+    plan = plan_epoch(sequences, 5, 8, True, [0])
+    whole, rest = made(plan, sequences), made(plan, sequences, skip=3)
     assert len(rest) == len(whole) - 3
     assert all(torch.equal(a.items, b.items) for a, b in zip(whole[3:], rest, strict=True))
 
@@ -99,7 +103,7 @@ def test_rows_of_a_batch_are_of_about_one_length() -> None:
     lengths = [2 + (user * 37) % 150 for user in range(1600)]
     sequences = numbered(lengths)
     plan = plan_epoch(sequences, 200, 100, True, [0])
-    padded = sum(batch.items.numel() for batch in plan.batches(BatchMaker(sequences, CPU)))
+    padded = sum(batch.items.numel() for batch in made(plan, sequences))
     assert padded < 1.3 * sum(lengths)
 
 
@@ -143,8 +147,7 @@ def expected_times(batch: Batch) -> torch.Tensor:
 @given(HISTORIES, st.integers(1, 12), st.integers(1, 7))
 def test_times_stand_beside_their_items(lengths: list[int], max_length: int, batch_size: int) -> None:
     sequences = clocked(lengths)
-    maker = BatchMaker(sequences, CPU)
-    for batch in plan_epoch(sequences, max_length, batch_size, True, [3]).batches(maker, times=True):
+    for batch in made(plan_epoch(sequences, max_length, batch_size, True, [3]), sequences, times=True):
         assert batch.times is not None
         assert batch.times.dtype == torch.int64
         assert torch.equal(batch.times, expected_times(batch))
@@ -161,7 +164,7 @@ def test_times_are_there_only_for_who_asks() -> None:
     asked = maker.histories(cases, 9, times=True)
     assert asked.times is not None
     assert torch.equal(asked.times, expected_times(asked))
-    batch = next(plan_epoch(sequences, 9, 2, True, [0]).batches(maker))
+    batch = made(plan_epoch(sequences, 9, 2, True, [0]), sequences)[0]
     assert batch.times is None
     assert batch.tail(2).times is None
 

@@ -156,7 +156,8 @@ def test_the_average_follows_the_model() -> None:
     for step in range(200):
         with torch.no_grad():
             model.norm.weight.fill_(step)
-        average.update(model, step)
+        average.at_step(step)
+        average.update(model)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * step
     torch.testing.assert_close(average.model.norm.weight, expected)

@@ -95,10 +95,12 @@ class BatchMaker:
         Raises:
             DataError: times are asked for, and the data has none.
         """
-        users_B, starts_B, lengths_B = (
-            torch.from_numpy(np.ascontiguousarray(x)).to(self.device, non_blocking=True)
-            for x in (users, starts, lengths)
-        )
+        rows_3B = torch.from_numpy(np.stack([users, starts, lengths])).to(self.device, non_blocking=True)
+        return self.cut(rows_3B, width, times)
+
+    def cut(self, rows_3B: Tensor, width: int, times: bool = False) -> Batch:
+        """As `windows`, of rows (users, starts, lengths) that lie on the device: nothing comes from the host."""
+        users_B, starts_B, lengths_B = rows_3B
         offsets_L = torch.arange(width, device=self.device)
         index_BL = (starts_B[:, None] + offsets_L).clamp_(max=len(self._items_N) - 1)
         behind_BL = offsets_L >= lengths_B[:, None]
@@ -126,26 +128,37 @@ class BatchMaker:
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """Which windows an epoch trains on, batch by batch: decided at its start, from its seed alone."""
+    """Which windows an epoch trains on, batch by batch: decided at its start, from its seed alone.
 
-    users: list[Ints]
-    starts: list[Ints]
-    lengths: list[Ints]
+    Attributes:
+        rows: (3, E) int64 users, starts and lengths of the windows, one batch behind the other.
+        cuts: (S + 1,) where each of S batches starts in `rows`, and where the last one ends.
+        max_length: how many events of a window a model reads; one more is there as the last target.
+    """
+
+    rows: Ints
+    cuts: Ints
     max_length: int
 
     def __len__(self) -> int:
-        return len(self.users)
+        return len(self.cuts) - 1
 
     @property
     def num_targets(self) -> int:
         """How many positions have a next item to learn from."""
-        return sum(int(lengths.sum()) - len(lengths) for lengths in self.lengths)
+        return int(self.rows[2].sum()) - self.rows.shape[1]
 
-    def batches(self, maker: BatchMaker, skip: int = 0, times: bool = False) -> Iterator[Batch]:
-        """The batches from number `skip` on; one event more than a model reads, for the last target."""
-        for users, starts, lengths in list(zip(self.users, self.starts, self.lengths, strict=True))[skip:]:
-            width = min(bucket(int(lengths.max()) - 1), self.max_length) + 1
-            yield maker.windows(users, starts, lengths, width, times)
+    @property
+    def widths(self) -> list[int]:
+        """Events that the windows of each batch are padded to."""
+        longest = np.maximum.reduceat(self.rows[2], self.cuts[:-1])
+        return [min(bucket(int(length) - 1), self.max_length) + 1 for length in longest]
+
+    def batches(self, device: torch.device, skip: int = 0) -> Iterator[tuple[Tensor, int]]:
+        """Rows (3, B) on the device, brought there in one go, and the width of each batch from number `skip` on."""
+        rows_3E = torch.from_numpy(self.rows).to(device, non_blocking=True)
+        for number, width in list(enumerate(self.widths))[skip:]:
+            yield rows_3E[:, self.cuts[number] : self.cuts[number + 1]], width
 
 
 def plan_epoch(
@@ -172,14 +185,10 @@ def plan_epoch(
     pool = np.arange(len(users)) // (batch_size * 16)
     order = np.lexsort((lengths, pool))
     cuts = np.arange(batch_size, len(users), batch_size)
-    users_by_batch, starts_by_batch, lengths_by_batch = (np.split(x[order], cuts) for x in (users, starts, lengths))
-    shuffled = random.permutation(len(users_by_batch))
-    return EpochPlan(
-        users=[users_by_batch[number] for number in shuffled],
-        starts=[starts_by_batch[number] for number in shuffled],
-        lengths=[lengths_by_batch[number] for number in shuffled],
-        max_length=max_length,
-    )
+    batches = np.split(np.stack([users, starts, lengths])[:, order], cuts, axis=1)
+    shuffled = [batches[number] for number in random.permutation(len(batches))]
+    ends = np.cumsum([0, *(batch.shape[1] for batch in shuffled)])
+    return EpochPlan(np.concatenate(shuffled, axis=1), ends, max_length)
 
 
 def bucket(length: int) -> int:

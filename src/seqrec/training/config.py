@@ -37,6 +37,9 @@ class TrainingConfig(Config):
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
 
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU")
+    compile: Literal["auto", "off", "graph", "inductor"] = Field(
+        "auto", description="how steps run on a GPU: as they stand, recorded as CUDA graphs, or compiled and recorded"
+    )
     checkpoint_seconds: float = Field(30.0, ge=0, description="time between checkpoints that training resumes from")
 
     @field_validator("metric")

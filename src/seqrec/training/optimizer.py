@@ -19,8 +19,19 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    fused = all(parameter.is_cuda for parameter in parameters)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
+    on_gpu = all(parameter.is_cuda for parameter in parameters)
+    # There the learning rate lies on the device: a recorded step reads it anew each time.
+    rate = torch.tensor(config.learning_rate, device=parameters[0].device) if on_gpu else config.learning_rate
+    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=on_gpu, capturable=on_gpu)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Of all groups, wherever it lies."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def scheduled_learning_rate(config: TrainingConfig, step: int, epoch: int) -> float:
@@ -65,15 +76,21 @@ class AveragedModel:
     def __init__(self, model: SequenceModel, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._weight = next(model.parameters()).new_zeros((), requires_grad=False)
         for part in self.model.modules():
             if isinstance(part, nn.RNNBase):
                 part.flatten_parameters()  # a copy's weights lie apart, and cuDNN would gather them at every call
 
+    def at_step(self, step: int) -> None:
+        """Say which step comes next: the average is short in the first ones, so that it forgets initialisation."""
+        self._weight.fill_(1 - min(self.decay, (1 + step) / (10 + step)))
+
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Move towards `model`; the average is short in the first steps, so that it forgets initialisation."""
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+    def update(self, model: nn.Module) -> None:
+        """Move towards `model`."""
         averages, current = ([p.detach() for p in m.parameters()] for m in (self.model, model))
-        torch._foreach_lerp_(averages, current, weight)
+        ahead = torch._foreach_sub(current, averages)
+        torch._foreach_mul_(ahead, self._weight)
+        torch._foreach_add_(averages, ahead)
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

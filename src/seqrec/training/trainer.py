@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqrec.data.batches import Batch, BatchMaker, plan_epoch
-from seqrec.data.sequences import PAD
+from seqrec.data.batches import BatchMaker, plan_epoch
 from seqrec.errors import SeqrecError, TrainingError
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.files import append_line
-from seqrec.models.base import ItemVectors, SequenceModel
+from seqrec.models.base import SequenceModel
 from seqrec.run_folder import RunFolder
 from seqrec.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec.training.config import TrainingConfig
 from seqrec.training.interrupt import StopRequest
 from seqrec.training.monitor import GPUMonitor
-from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, scheduled_learning_rate
+from seqrec.training.optimizer import scheduled_learning_rate
 from seqrec.training.probe import probe
+from seqrec.training.step import Loss, Step
 from seqrec.training.tracking import Progress, Tracker
 
-Loss = Callable[[Tensor, Tensor, ItemVectors, Batch], Tensor]
 #: Seconds between reports of progress; each one waits for the device.
 REPORT_EVERY = 0.5
 
@@ -67,21 +66,16 @@ class Trainer:
     ) -> None:
         self.device = evaluator.device
         self.model = model.to(self.device)
-        self.loss = loss
         self.evaluator = evaluator
         self.config = config
         self.folder = folder
         self.seed = seed
         self.trackers = trackers
-        self.optimizer = make_optimizer(self.model, config)
-        self.average = AveragedModel(self.model, config.ema_decay) if config.ema_decay else None
+        self.step = Step(self.model, loss, config, BatchMaker(evaluator.data.sequences, self.device))
         self.at = Position()
         # Few people make few steps: a small log learns more from small batches than from many epochs.
         self.batch_size = config.batch_size or max(1, min(128, len(evaluator.data.train) // 20))
-        self._norms = BlockNorms.of(self.model)
-        self._maker = BatchMaker(evaluator.data.sequences, self.device)
         self._monitor = GPUMonitor.of(self.device)
-        self._bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
         self._saved = time.monotonic()
         self._evaluation_seconds = 0.0
 
@@ -117,18 +111,16 @@ class Trainer:
         config, at = self.config, self.at
         train, max_length = self.evaluator.data.train, self.model.config.max_length
         plan = plan_epoch(train, max_length, self.batch_size, config.random_windows, [self.seed, at.epoch])
-        losses, norms = [], []
+        told: list[Tensor] = []
         reported = time.monotonic()
         self.model.train()
-        for batch in plan.batches(self._maker, at.batch, self.model.uses_times):
-            loss, norm = self._step(batch)
-            losses.append(loss)
-            norms.append(norm)
+        for rows_3B, width in plan.batches(self.device, at.batch):
+            told.append(self.step(rows_3B, width, scheduled_learning_rate(config, at.step, at.epoch), at.step))
             at.batch += 1
             at.step += 1
             asked = stop.asked  # read once: a signal between two reads would save steps whose losses were not collected
             if asked or time.monotonic() - reported > REPORT_EVERY or at.batch == len(plan):
-                self._collect(losses, norms)
+                self._collect(told)
                 at.seconds += time.monotonic() - reported
                 self._tell_progress(plan.num_targets, len(plan))
                 self._save_now_and_then()
@@ -143,33 +135,13 @@ class Trainer:
             f"Stopped in epoch {self.at.epoch + 1}; saved. Resume: seqrec train --resume {self.folder.path}"
         )
 
-    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One update. Returns the loss and the gradient norms, still on the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = scheduled_learning_rate(self.config, self.at.step, self.at.epoch)
-        inputs, targets_BL = self.model.training_batch(batch)
-        if self.config.item_dropout:
-            hidden = torch.rand(inputs.items.shape, device=self.device) < self.config.item_dropout
-            hidden &= inputs.items <= self.model.num_items  # a MASK is a question, not an event
-            inputs = inputs.with_items(inputs.items.masked_fill(hidden, PAD))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16):
-            loss = self.loss(self.model.encode(inputs), targets_BL, self.model.item_vectors(), inputs)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norms = self._norms.clip(self.config.clip_norm)
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update(self.model, self.at.step)
-        return loss.detach(), norms
-
-    def _collect(self, losses: list[Tensor], norms: list[Tensor]) -> None:
-        """Bring what the steps returned to the host, and stop if it is not finite."""
-        fresh = torch.cat([torch.stack(losses), torch.stack([norm[0] for norm in norms])])
-        self.at.losses += torch.stack(losses).tolist()
-        self.at.norms += torch.stack(norms).tolist()
-        losses.clear()
-        norms.clear()
-        if not torch.isfinite(fresh).all():
+    def _collect(self, told: list[Tensor]) -> None:
+        """Bring what the steps told to the host, which waits for the device, and stop if it is not finite."""
+        rows = torch.stack(told).cpu()
+        told.clear()
+        self.at.losses += rows[:, 0].tolist()
+        self.at.norms += rows[:, 1:].tolist()
+        if not torch.isfinite(rows[:, :2]).all():
             raise TrainingError(
                 f"The loss or its gradient is not finite in epoch {self.at.epoch + 1}, before step {self.at.step}. "
                 "Lower training.learning_rate, lengthen training.warmup_steps or lower training.clip_norm. "
@@ -187,7 +159,7 @@ class Trainer:
             "learning_rate": scheduled_learning_rate(config, at.step - 1, at.epoch - 1),
             "train": {"loss": float(losses.mean())},
             "gradient_norm": {
-                name: float(value) for name, value in zip(["total", *self._norms.names], norms.mean(0), strict=True)
+                name: float(value) for name, value in zip(["total", *self.step.norms.names], norms.mean(0), strict=True)
             }
             | {
                 "total_max": float(norms[:, 0].max()),
@@ -205,7 +177,7 @@ class Trainer:
         return record
 
     def _evaluate(self) -> dict[str, Any]:
-        model = self.model if self.average is None else self.average.model
+        model = self.model if self.step.average is None else self.step.average.model
         metrics = self.evaluator.evaluate(model, "validation").metrics
         value, at = metrics[self.config.metric], self.at
         at.without_improvement += 1
@@ -221,9 +193,9 @@ class Trainer:
 
     def _save(self) -> None:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"average.{name}": tensor for name, tensor in self.average.model.state_dict().items()}
-        for number, values in self.optimizer.state_dict()["state"].items():
+        if self.step.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.step.average.model.state_dict().items()}
+        for number, values in self.step.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -239,13 +211,15 @@ class Trainer:
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = tensor
         self.model.load_state_dict(parts["model"])
-        if self.average is not None:
-            self.average.model.load_state_dict(parts["average"])
+        if self.step.average is not None:
+            self.step.average.model.load_state_dict(parts["average"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts.get("optimizer", {}).items():
             number, _, key = name.partition(".")
             moments.setdefault(int(number), {})[key] = tensor
-        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.step.optimizer.load_state_dict(
+            {"state": moments, "param_groups": self.step.optimizer.state_dict()["param_groups"]}
+        )
         torch.set_rng_state(parts["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in parts["random"]:
             torch.cuda.set_rng_state(parts["random"]["cuda"], self.device)

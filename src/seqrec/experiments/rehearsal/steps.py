@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import replace
 from statistics import mean
 from typing import Any
 
-from seqrec.data.batches import EpochPlan, bucket, plan_epoch
+import numpy as np
+
+from seqrec.data.batches import EpochPlan, plan_epoch
+from seqrec.training.optimizer import scheduled_learning_rate
 from seqrec.training.trainer import Trainer
 
 #: Seconds that steps are tried for; what is begun is finished.
 BUDGET = 5.0
-#: Steps of one shape that are timed at most, after one that is not.
-STEPS = 12
+#: Steps of one shape that are timed at most, after some that are not: one that warms up, one that may be recorded.
+STEPS, UNCOUNTED = 12, 2
 
 #: Rows, and positions of each.
 Shape = tuple[int, int]
@@ -30,9 +32,7 @@ class RehearsingTrainer(Trainer):
         plan = plan_epoch(train, length, self.batch_size, self.config.random_windows, [self.seed, 0])
         seconds = time.perf_counter() - began
         self._tokens = plan.num_targets
-        shapes = [
-            (len(users), _width(lengths, length)) for users, lengths in zip(plan.users, plan.lengths, strict=True)
-        ]
+        shapes = list(zip(np.diff(plan.cuts).tolist(), plan.widths, strict=True))
         self.model.train()
         measured = self._measure(plan, shapes)
         return len(plan), seconds + sum(_nearest(measured, shape) for shape in shapes)
@@ -47,22 +47,21 @@ class RehearsingTrainer(Trainer):
             if measured and time.perf_counter() > ends:
                 break
             chosen = [number for number, other in enumerate(shapes) if other == shape]
-            numbers = [chosen[n % len(chosen)] for n in range(STEPS + 1)]
+            numbers = [chosen[n % len(chosen)] for n in range(STEPS + UNCOUNTED)]
             measured[shape] = self._steps(numbers, plan, BUDGET / len(order))
         return measured
 
     def _steps(self, numbers: list[int], plan: EpochPlan, budget: float) -> float:
-        """Mean seconds of a step, as an epoch is their sum; the first one warms up and does not count."""
-        users, starts, lengths = ([part[n] for n in numbers] for part in (plan.users, plan.starts, plan.lengths))
-        some = replace(plan, users=users, starts=starts, lengths=lengths)
+        """Mean seconds of a step, as an epoch is their sum; the first ones warm up and do not count."""
+        batches = list(plan.batches(self.device))
         seconds: list[float] = []
         first = time.perf_counter()
-        for number, batch in enumerate(some.batches(self._maker)):
+        for place, number in enumerate(numbers):
             began = time.perf_counter()
-            loss, norms = self._step(batch)
-            self._collect([loss], [norms])  # waits for the device
+            told = self.step(*batches[number], scheduled_learning_rate(self.config, self.at.step, 0), self.at.step)
+            self._collect([told])  # waits for the device
             self.at.step += 1
-            if number:
+            if place >= UNCOUNTED:
                 seconds.append(time.perf_counter() - began)
             if seconds and time.perf_counter() - first > budget:
                 break
@@ -80,10 +79,6 @@ class RehearsingTrainer(Trainer):
         began = time.perf_counter()
         self._save()
         return time.perf_counter() - began
-
-
-def _width(lengths: Any, max_length: int) -> int:
-    return min(bucket(int(lengths.max()) - 1), max_length)
 
 
 def _cells(shape: Shape) -> int:

@@ -69,21 +69,13 @@ class _Function(torch.autograd.Function):
         histories: Tensor | None,
         ends: bool,
     ) -> tuple[Tensor | None, ...]:
-        (q, k), (v,), (i, f) = _alike(q, k), _alike(v), _alike(i, f)
-        (B, H, L, K), V = q.shape, v.shape[-1]
-        plan = Plan.of(L, K, V)
+        (q, k), (v,), (i, f) = alike(q, k), alike(v), alike(i, f)
+        K = q.shape[-1]
+        plan = Plan.of(q.shape[2], K, v.shape[-1])
         entered = Entries()
         if ends or plan.chunks > 1:
             entered = enter(k, v, i, f, memory, normaliser, log_scale, histories, plan)
-        h = torch.empty(B, L, H, V, device=v.device, dtype=v.dtype).transpose(1, 2)
-        n, m = torch.empty(2, B, H, L, device=q.device)
-        triton_forward.hidden_states[(plan.blocks * B * H,)](
-            q, k, v, i, f, h, n, m, entered.states, entered.log_scale, histories,
-            *strides(q, v, i), L, H, plan.blocks, plan.chunk_blocks, K**-0.5,
-            K=K, V=V, S=plan.S, SHORT=plan.short,
-            HAS_STATE=entered.states is not None, HAS_STARTS=histories is not None,
-            num_warps=plan.warps, num_stages=plan.stages,
-        )  # fmt: skip
+        h, n, m = run_forward(q, k, v, i, f, entered, histories, plan)
         ctx.save_for_backward(q, k, v, i, f, h, n, m, *entered, histories)
         ctx.set_materialize_grads(False)
         ctx.plan = plan
@@ -101,30 +93,74 @@ class _Function(torch.autograd.Function):
         ctx: Any, dh: Tensor | None, dmemory: Tensor | None, dnormaliser: Tensor | None, _: None
     ) -> tuple[Tensor | None, ...]:
         q, k, v, i, f, h, n, m, *states, histories = ctx.saved_tensors
-        (B, H, L, K), V, plan, entered = q.shape, v.shape[-1], ctx.plan, Entries(*states)
-        dh = torch.zeros_like(h) if dh is None else dh.transpose(1, 2).contiguous().transpose(1, 2)
+        K, plan, entered = q.shape[-1], ctx.plan, Entries(*states)
+        dh = torch.zeros_like(h) if dh is None else dense(dh)
         left = ending = None
         if entered.states is not None:
             left, ending = entry_gradients(q, f, h, n, m, dh, dmemory, dnormaliser, entered, histories, plan)
-        dq, dk = torch.empty(2, B, L, H, K, device=q.device, dtype=q.dtype).transpose(2, 3)
-        dv = torch.empty_like(h)
-        di, decay_gradient = torch.empty(2, B, H, L, device=q.device)
-        triton_backward.gradients[(plan.blocks * B * H,)](
-            q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entered.states, entered.log_scale, left,
-            histories, *strides(q, v, i), L, H, plan.blocks, plan.chunk_blocks, K**-0.5,
-            K=K, V=V, S=plan.S, SHORT=plan.short, HAS_STATE=left is not None, HAS_STARTS=histories is not None,
-            num_warps=plan.warps, num_stages=plan.stages,
-        )  # fmt: skip
-        df = torch.empty(B, H, L, device=f.device, dtype=f.dtype)
-        triton_backward.forget_gradients[(B * H,)](
-            f, decay_gradient, ending, df, *strides(f), L, H,
-            S=min(1024, triton.next_power_of_2(L)), HAS_ENDING=ending is not None, num_warps=1 if L <= 256 else 4,
-        )  # fmt: skip
+        gradients = run_backward(q, k, v, i, f, h, n, m, dh, entered, left, ending, histories, plan)
         start = parts(left[:, :, 0], K) if left is not None and any(ctx.needs_input_grad[5:7]) else (None, None)
-        return dq, dk, dv, di.to(i.dtype), df, *start, None, None, None
+        return *gradients, *start, None, None, None
 
 
-def _alike(*tensors: Tensor) -> tuple[Tensor, ...]:
+def run_forward(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, entered: Entries, histories: Tensor | None, plan: Plan
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h (B, H, L, V), a view of (B, L, H, V), and the normaliser and log scale (B, H, L) behind each position."""
+    (B, H, L, K), V = q.shape, v.shape[-1]
+    h = torch.empty(B, L, H, V, device=v.device, dtype=v.dtype).transpose(1, 2)
+    n, m = (torch.empty(B, H, L, device=q.device) for _ in range(2))
+    triton_forward.hidden_states[(plan.blocks * B * H,)](
+        q, k, v, i, f, h, n, m, entered.states, entered.log_scale, histories,
+        *strides(q, v, i), L, H, plan.blocks, plan.chunk_blocks, K**-0.5,
+        K=K, V=V, S=plan.S, SHORT=plan.short,
+        HAS_STATE=entered.states is not None, HAS_STARTS=histories is not None,
+        num_warps=plan.warps, num_stages=plan.stages,
+    )  # fmt: skip
+    return h, n, m
+
+
+def run_backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    h: Tensor,
+    n: Tensor,
+    m: Tensor,
+    dh: Tensor,
+    entered: Entries,
+    left: Tensor | None,
+    ending: Tensor | None,
+    histories: Tensor | None,
+    plan: Plan,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v (views of (B, L, H, .)), i and f. `dh` is `dense`; `left`, `ending`: `entry_gradients`."""
+    (B, H, L, K), V = q.shape, v.shape[-1]
+    dq, dk = (torch.empty(B, L, H, K, device=q.device, dtype=q.dtype).transpose(1, 2) for _ in range(2))
+    dv = torch.empty_like(h)
+    di, decay_gradient = (torch.empty(B, H, L, device=q.device) for _ in range(2))
+    triton_backward.gradients[(plan.blocks * B * H,)](
+        q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entered.states, entered.log_scale, left,
+        histories, *strides(q, v, i), L, H, plan.blocks, plan.chunk_blocks, K**-0.5,
+        K=K, V=V, S=plan.S, SHORT=plan.short, HAS_STATE=left is not None, HAS_STARTS=histories is not None,
+        num_warps=plan.warps, num_stages=plan.stages,
+    )  # fmt: skip
+    df = torch.empty(B, H, L, device=f.device, dtype=f.dtype)
+    triton_backward.forget_gradients[(B * H,)](
+        f, decay_gradient, ending, df, *strides(f), L, H,
+        S=min(1024, triton.next_power_of_2(L)), HAS_ENDING=ending is not None, num_warps=1 if L <= 256 else 4,
+    )  # fmt: skip
+    return dq, dk, dv, di.to(i.dtype), df
+
+
+def dense(dh: Tensor) -> Tensor:
+    """(B, H, L, V) as a view of (B, L, H, V), which is what the kernels step through."""
+    return dh.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def alike(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors as they are, if their rows are dense and their strides the same; else copies."""
     dense = tensors[0].dim() == 3 or tensors[0].stride(-1) == 1
     if dense and all(x.stride() == tensors[0].stride() for x in tensors):
