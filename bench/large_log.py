@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from record import Row, record
+
+from seqrec.experiments.environment import process_peak_mib
 
 
 def take_sample(log: str, out: str) -> dict[str, Any]:
@@ -39,8 +40,7 @@ def measure(part: str, *paths: str) -> None:
     began = time.perf_counter()
     facts = {"sample": take_sample, "whole": prepare_whole}[part](*paths)
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print("FOUND " + json.dumps({"seconds": seconds, "peak": peak, **facts}))
+    print("FOUND " + json.dumps({"seconds": seconds, "peak": process_peak_mib() / 2**10, **facts}))
 
 
 def rows(sampled: dict[str, Any], whole: dict[str, Any]) -> list[Row]:

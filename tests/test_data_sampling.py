@@ -275,7 +275,7 @@ def test_all_columns_stay_in_the_order_of_the_source(tmp_path: Path) -> None:
 
 def read(folder: Path) -> pa.Table:
     """All parts in order."""
-    return pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("*.parquet"))])
+    return pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("part-*.parquet"))])
 
 
 def triples(log: Interactions) -> list[tuple[str, str, int]]:

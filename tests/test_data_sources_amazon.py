@@ -51,6 +51,7 @@ PRODUCTS_2014 = [
         "price": 12.5,
         "brand": "  ",
         "categories": [["Beauty", "Hair"], ["Beauty"]],
+        "description": "Salt,\n for  &lt;hair&gt;. " + "Long. " * 500,
     },
     {"asin": "B01", "title": "a second line of B01"},
     {"asin": "0205616461", "title": "", "categories": [["Bücher 📚"]], "brand": 'O\'Neil "X"', "related": {"a": ["b"]}},
@@ -63,12 +64,20 @@ PRODUCTS_2018 = [
         "price": "$1,299.00",
         "brand": "by\n\n  Somebody",
         "category": ["Software", "A &amp; B", "</span>"],
+        "description": ["", "Draws &amp; paints.", "Prints, too."],
     },
     {"asin": "B02", "title": "var aPageStart = (new Date()).getTime();", "price": "$5.99 - $12.99", "category": []},
     {"asin": "0205616461", "title": "Three", "price": ".a-box-inner{background-color:#fff}", "brand": None},
 ]
 PRODUCTS_2023 = [
-    {"parent_asin": "B01", "title": "One", "price": 8.99, "store": "Shop", "categories": ["Beauty", "Hair", "Beauty"]},
+    {
+        "parent_asin": "B01",
+        "title": "One",
+        "price": 8.99,
+        "store": "Shop",
+        "categories": ["Beauty", "Hair", "Beauty"],
+        "description": ["Shines"],
+    },
     {
         "parent_asin": "B02",
         "title": None,
@@ -145,9 +154,15 @@ def test_metadata_of_2014(own_cache: Path) -> None:
     assert log.items is not None
     assert log.items["id"].to_pylist() == ["B01", "0205616461", "B02"]
     assert items(log) == {
-        "B01": {"title": "Salt & pepper", "categories": ["Beauty", "Hair"], "price": 12.5, "brand": None},
-        "0205616461": {"title": None, "categories": ["Bücher 📚"], "price": None, "brand": 'O\'Neil "X"'},
-        "B02": {"title": None, "categories": [], "price": None, "brand": None},
+        "B01": {
+            "title": "Salt & pepper",
+            "categories": ["Beauty", "Hair"],
+            "price": 12.5,
+            "brand": None,
+            "text": ("Salt, for <hair>. " + "Long. " * 500)[:1000].rstrip(),
+        },
+        "0205616461": {"title": None, "categories": ["Bücher 📚"], "price": None, "brand": 'O\'Neil "X"', "text": None},
+        "B02": {"title": None, "categories": [], "price": None, "brand": None, "text": None},
     }
     assert not list((own_cache / "spool").iterdir())
 
@@ -155,18 +170,24 @@ def test_metadata_of_2014(own_cache: Path) -> None:
 def test_metadata_of_2018(own_cache: Path) -> None:
     files = {"Software_5.json.gz": lines(REVIEWS), "meta_Software.json.gz": lines(PRODUCTS_2018)}
     assert items(read("amazon-software", own_cache, files)) == {
-        "B01": {"title": "One", "categories": ["Software", "A & B"], "price": 1299.0, "brand": "by Somebody"},
-        "B02": {"title": None, "categories": [], "price": None, "brand": None},
-        "0205616461": {"title": "Three", "categories": [], "price": None, "brand": None},
+        "B01": {
+            "title": "One",
+            "categories": ["Software", "A & B"],
+            "price": 1299.0,
+            "brand": "by Somebody",
+            "text": "Draws & paints. Prints, too.",
+        },
+        "B02": {"title": None, "categories": [], "price": None, "brand": None, "text": None},
+        "0205616461": {"title": "Three", "categories": [], "price": None, "brand": None, "text": None},
     }
 
 
 def test_metadata_of_2023(own_cache: Path) -> None:
     files = {"All_Beauty.jsonl": lines(REVIEWS_2023), "meta_All_Beauty.jsonl.gz": lines(PRODUCTS_2023)}
     assert items(read("amazon-2023-all-beauty", own_cache, files)) == {
-        "B01": {"title": "One", "categories": ["Beauty", "Hair"], "price": 8.99, "brand": "Shop"},
-        "B02": {"title": None, "categories": ["All Beauty"], "price": None, "brand": None},
-        "0205616461": {"title": "Three", "categories": [], "price": None, "brand": None},
+        "B01": {"title": "One", "categories": ["Beauty", "Hair"], "price": 8.99, "brand": "Shop", "text": "Shines"},
+        "B02": {"title": None, "categories": ["All Beauty"], "price": None, "brand": None, "text": None},
+        "0205616461": {"title": "Three", "categories": [], "price": None, "brand": None, "text": None},
     }
 
 

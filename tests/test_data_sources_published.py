@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seqrec.data.sources.published import plain, price, words
+from seqrec.data.sources.published import LONGEST_PROSE, plain, price, prose, words
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,24 @@ def test_words(texts: tuple[str | None, ...], expected: list[str]) -> None:
     assert words(*texts) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("", None),
+        (" &nbsp; ", None),
+        ("[]", None),
+        ("Salt &amp;\n pepper", "Salt & pepper"),
+        ('["", "One.", ["Two.", 3]]', "One. Two."),
+        ("[sic] not a list", "[sic] not a list"),
+        ("a" * 5_000, "a" * LONGEST_PROSE),
+        ("a" * (LONGEST_PROSE - 1) + " b", "a" * (LONGEST_PROSE - 1)),
+    ],
+)
+def test_prose(text: str | None, expected: str | None) -> None:
+    assert prose(text) == expected
+
+
 def test_deep_lists_are_flattened() -> None:
     assert words("[" * 500 + '"A"' + "]" * 500) == ["A"]
     assert len(words("[" * 100_000 + "]" * 100_000)) == 1
@@ -66,3 +84,4 @@ def test_any_text_is_taken(text: str) -> None:
     assert price(text) is None or isinstance(price(text), float)
     assert all(words(text))
     assert plain(text) != ""
+    assert prose(text) != ""

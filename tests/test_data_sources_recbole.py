@@ -71,12 +71,15 @@ def test_only_interactions_and_other_names(tmp_path: Path) -> None:
 
 
 def test_titles_by_other_names_and_whole_categories(tmp_path: Path) -> None:
-    item = "item_id:token\tname:token\tcategory:token\n10\tA game\tRole playing\n11\tOther\t\n"
+    item = (
+        "item_id:token\tname:token\tcategory:token\tdescription:token_seq\n"
+        "10\tA game\tRole playing\tA hero walks\n11\tOther\t\t\n"
+    )
     log = read_recbole(write(tmp_path, inter=INTER, item=item))
     assert log.items is not None
     assert log.items.to_pylist() == [
-        {"id": "10", "title": "A game", "categories": ["Role playing"]},
-        {"id": "11", "title": "Other", "categories": []},
+        {"id": "10", "title": "A game", "categories": ["Role playing"], "text": "A hero walks"},
+        {"id": "11", "title": "Other", "categories": [], "text": None},
     ]
 
 

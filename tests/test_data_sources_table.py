@@ -256,6 +256,21 @@ def test_files_that_are_no_tables(tmp_path: Path, text: str | bytes, said: str) 
     assert str(path) in message
 
 
+@pytest.mark.parametrize("file", ["a.csv", "a.csv.gz"])
+def test_a_short_file_in_mixed_encodings_is_refused_by_its_line(tmp_path: Path, file: str) -> None:
+    content = "user,item,ts\né,2,964982703\n".encode() + b"1,\xe9,964982703\n"
+    path = write(tmp_path / file, gzip.compress(content) if file.endswith("gz") else content)
+    said = refusal(path)
+    assert "Line: 3" in said
+    assert "first line" not in said
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_first_line_ends_in_any_way(tmp_path: Path, end: str) -> None:
+    path = write(tmp_path / "a.csv", "\ufeff" + end.join(["usér,item,ts", "1,é,964982703", "2,b,964982703"]))
+    assert column(read_table(path, user="usér"), "item") == ["é", "b"]
+
+
 def test_missing_columns_are_listed_with_the_flags(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "who,item_id,ts\n1,2,964982703\n")
     said = refusal(path)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from seqrec.data.catalogue import catalogue
 from seqrec.data.sequences import Cases, Sequences
-from seqrec.data.splits import leave_one_out, target_hash
+from seqrec.data.splits import cases_between, leave_one_out, target_hash
 
 N = 9
 HISTORIES = st.lists(st.lists(st.integers(1, N), max_size=7), min_size=1, max_size=8)
@@ -71,3 +71,13 @@ def test_target_hash_is_that_of_sorted_lines_in_ids_of_the_source() -> None:
     assert found == hashlib.sha256("u10\tä\nu9\tz\n".encode()).hexdigest()
     assert target_hash(test.take(np.array([1, 0])), sequences, ["u9", "u10"], names) == found
     assert target_hash(test, sequences, ["u10", "u9"], names) != found
+
+
+def test_target_hash_tells_a_frozen_history_from_one_that_goes_on() -> None:
+    sequences, names = Sequences.of([[1, 2, 3], [3, 1, 2]], 3), catalogue(["x", "ä", "z"])
+    lows, highs = sequences.starts + 1, sequences.ends
+    frozen, going_on = (cases_between(sequences, lows, highs, targets) for targets in ("all", "successive"))
+    assert frozen.positions.tolist() == going_on.positions.tolist()
+    found = target_hash(frozen, sequences, ["u9", "u10"], names)
+    assert found == hashlib.sha256("u10\tx\nu10\tä\t1\nu9\tz\t1\nu9\tä\n".encode()).hexdigest()
+    assert found != target_hash(going_on, sequences, ["u9", "u10"], names)

@@ -11,7 +11,7 @@ from seqrec.cli import options
 
 
 def export(
-    source: Annotated[str, typer.Argument(help="A data set, a table, or a folder of RecBole files.")],
+    source: Annotated[str, typer.Argument(help="A data set, a table, or a folder of Parquet or RecBole files.")],
     toolkit: Annotated[str, typer.Option("--for", metavar="TOOLKIT", help="recbole, rectools or replay.")],
     out: Annotated[Path, typer.Option(help="The folder to make.")],
     max_length: Annotated[int, typer.Option(help="RecBole: latest events of a history in one row.")] = 200,

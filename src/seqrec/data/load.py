@@ -96,9 +96,10 @@ def read_source(config: DataConfig, report: Report = lambda line: None) -> Inter
         if config.time_unit == "order" and config.time is None:
             given["time"] = None  # the order of the file, as in a table
         return read_recbole(path, **given)
+    from seqrec.data.sources.sampled import Known
     from seqrec.data.sources.table import read_table
 
-    return read_table(path, **_columns(config))
+    return Known.read(path).add_to(read_table(path, **_columns(config)))
 
 
 def prepare_source_on_spark(config: DataConfig, master: str) -> PreparedData:
@@ -107,6 +108,7 @@ def prepare_source_on_spark(config: DataConfig, master: str) -> PreparedData:
     Args:
         master: where Spark runs: `local[4]`, `spark://host:7077`, `yarn`.
     """
+    from seqrec.data.sources.sampled import Known
     from seqrec.data.spark import prepare_on_spark
 
     path = Path(config.source)
@@ -114,6 +116,11 @@ def prepare_source_on_spark(config: DataConfig, master: str) -> PreparedData:
         raise ConfigError(f"{config.source}: Spark prepares tables: CSV, TSV, TXT and Parquet.")
     if not path.exists():
         raise unknown_name("file", config.source, ())
+    if Known.read(path):
+        raise ConfigError(
+            f"{path}: a sample of a data set with a name is prepared without Spark, which does not read what lies "
+            "beside its parts (titles, people)."
+        )
     folder = _prepared_folder(_signature(path), config)
     return _cached(folder) or prepare_on_spark(path, config, folder, master=master)
 

@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from seqrec.data.load import read_source
 from seqrec.data.sampling_steps import Log
 from seqrec.data.sources import SOURCES
 from seqrec.data.sources.events import event_sql, read_events
+from seqrec.data.sources.sampled import Known
 from seqrec.data.sources.table import PARQUET_SUFFIXES, TEXT_SUFFIXES, find_columns, open_table, parquet_parts
 from seqrec.data.sources.text import Source, connect
 from seqrec.errors import ConfigError, DataError, unknown_name
@@ -40,6 +41,7 @@ class RawLog:
         connection: the DuckDB in which it is; one query at a time.
         roles: which column is the user, item and time (None: the order of the rows); empty for a named data set.
         source: of a table; None where the log came as `Interactions`.
+        known: what is known about its items and users.
     """
 
     where: str
@@ -48,6 +50,7 @@ class RawLog:
     roles: dict[str, Any]
     source: Source | None = None
     time_unit: str = "auto"
+    known: Known = field(default_factory=Known)
 
     def refuse_unusable(self) -> None:
         """Raise the DataError for the first row without a user, an item or a usable time."""
@@ -140,7 +143,8 @@ def _table(config: DataConfig) -> RawLog:
     source.connection.execute(
         f"CREATE TEMP VIEW log AS SELECT {row} AS row, {events}, {', '.join(columns.values())} FROM {source.relation}"
     )
-    return RawLog(source.where, Log("log", columns, sql.clock), source.connection, roles, source, config.time_unit)
+    log, known = Log("log", columns, sql.clock), Known.read(Path(config.source))
+    return RawLog(source.where, log, source.connection, roles, source, config.time_unit, known)
 
 
 def _row_sql(source: Source) -> str:
@@ -181,7 +185,8 @@ def _interactions(interactions: Interactions) -> RawLog:
     roles = f'{values["user"]} AS "user", {values["item"]} AS "item", e.timestamp AS timestamp'
     sources = ", ".join(f"{values[name]} AS {column}" for name, column in columns.items())
     connection.execute(f"CREATE TEMP VIEW log AS SELECT e.row AS row, {roles}, {sources} FROM {relation}")
-    return RawLog(interactions.name, Log("log", columns, interactions.clock), connection, {})
+    log, known = Log("log", columns, interactions.clock), Known.of(interactions)
+    return RawLog(interactions.name, log, connection, {}, known=known)
 
 
 def _escaped(path: str) -> str:

@@ -30,6 +30,7 @@ from seqrec.data.sampling_steps import (
     Users,
     Window,
 )
+from seqrec.data.sources.sampled import RECORD
 from seqrec.errors import ConfigError, DataError, unknown_name
 from seqrec.files import atomic_folder, write_json
 from seqrec.version import VERSION
@@ -87,8 +88,9 @@ def sample(
     """Take steps one after the other and write what is left.
 
     The parts hold every column of the source in the order of the source, and `row`, the position there (a column that
-    is called so already is kept instead). Beside them `_sample.json` says where they come from. The folder appears
-    whole or not at all. Source, steps and seed decide the sample; machine, memory and threads do not.
+    is called so already is kept instead). Beside them `_sample.json` says where they come from, and lies what the data
+    set knows of the items and users that are left. The folder appears whole or not at all. Source, steps and seed
+    decide the sample; machine, memory and threads do not.
 
     Args:
         source: a table, a folder of Parquet parts or of RecBole files, or a data set with a name.
@@ -127,7 +129,9 @@ def sample(
         report(f"Writing {after.rows:,} of {before.rows:,} rows to {folder}")
         with atomic_folder(folder) as temporary:
             parts = _write(raw.connection, left, temporary)
-            write_json(temporary / "_sample.json", _record(raw, parsed, seed, before, after, parts))
+            if raw.known:
+                raw.known.save(temporary, *(_ids(raw.connection, left, column) for column in ("item", "user")))
+            write_json(temporary / RECORD, _record(raw, parsed, seed, before, after, parts))
     return Sample(folder, parsed, before, after)
 
 
@@ -221,6 +225,12 @@ def _write(connection: Any, log: Log, folder: Path) -> list[str]:
     return parts
 
 
+def _ids(connection: Any, log: Log, column: str) -> pa.Array:
+    """The users or items of a log, in no order."""
+    found = connection.sql(f'SELECT DISTINCT "{column}" FROM {log.relation}').to_arrow_table()
+    return found.column(0).combine_chunks()
+
+
 def _groups(reader: pa.RecordBatchReader) -> Generator[pa.Table]:
     """Batches gathered into row groups."""
     held: list[pa.RecordBatch] = []
@@ -242,6 +252,7 @@ def _record(
         "columns": raw.roles,
         "time_unit": raw.time_unit,
         "clock": raw.log.clock,
+        "revisits": raw.known.revisits,
         "steps": [str(step) for step in steps],
         "seed": seed,
         "before": before.facts(),

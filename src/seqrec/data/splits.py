@@ -193,10 +193,15 @@ def refuse_leaks(split: Split, sequences: Sequences) -> None:
 
 
 def target_hash(cases: Cases, sequences: Sequences, user_ids: list[str], catalogue: Catalogue) -> str:
-    """SHA-256 of the sorted lines `user<TAB>item` in ids of the source: equal hashes, equal questions."""
+    """SHA-256 of the sorted lines `user<TAB>item` in ids of the source: equal hashes, equal questions.
+
+    A target that does not stand right behind the history shown with it has a third field: how many events are shown.
+    """
     targets = sequences.items[cases.positions]
+    counts = np.where(cases.ends < cases.positions, cases.ends - sequences.starts[cases.users], 0)
     lines = sorted(
-        f"{user_ids[user]}\t{catalogue.ids[item - 1]}\n" for user, item in zip(cases.users, targets, strict=True)
+        f"{user_ids[user]}\t{catalogue.ids[item - 1]}" + (f"\t{count}\n" if count else "\n")
+        for user, item, count in zip(cases.users, targets, counts, strict=True)
     )
     digest = hashlib.sha256()
     for line in lines:

@@ -19,7 +19,7 @@ from seqrec.data.sources.amazon_categories import data_sets
 from seqrec.data.sources.events import read_events
 from seqrec.data.sources.jsonlines import object_source
 from seqrec.data.sources.named import Added, keep, raw_folder
-from seqrec.data.sources.published import Row, brought, fetch_packed, only_file, plain, price, read_items, words
+from seqrec.data.sources.published import Row, brought, fetch_packed, only_file, plain, price, prose, read_items, words
 from seqrec.data.sources.text import Dialect, Source, text_file
 from seqrec.errors import DataError, DownloadError, unknown_name
 
@@ -53,6 +53,8 @@ class _Edition:
     metadata_urls: Sequence[str]
 
 
+#: Key of what is written about a product, in all editions: a text, or a list of them.
+_DESCRIPTION = "description"
 _OLD_KEYS = ("reviewerID", "asin", "overall", "unixReviewTime")
 _SNAP = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
 _2014, _2018, _2023 = (f"{_LAB}amazon/categoryFiles/", f"{_LAB}amazon_v2/", f"{_LAB}amazon_2023/")
@@ -100,6 +102,7 @@ _ITEMS = pa.schema(
         ("categories", pa.list_(pa.string())),
         ("price", pa.float64()),
         ("brand", pa.string()),
+        ("text", pa.string()),
     ]
 )
 
@@ -117,7 +120,7 @@ def load(name: str, *, cache: Path, report: Callable[[str], None]) -> Interactio
 
     Returns:
         Interactions with `value` the rating; where there are metadata, items that were rated with title,
-        categories, price in dollars and brand. `revisits` is False.
+        categories, price in dollars, brand and the beginning of the description. `revisits` is False.
 
     Raises:
         DownloadError: no mirror delivered the events.
@@ -160,7 +163,7 @@ def _read(name: str, edition: _Edition, events: Path, metadata: Path | None) -> 
         table, _ = read_events(source, user=user, item=item, time=time, value=value, time_unit=edition.time_unit)
     items = None
     if metadata is not None:
-        with object_source(metadata, edition.product) as source:
+        with object_source(metadata, (*edition.product, _DESCRIPTION)) as source:
             items = read_items(source, edition.product[0], table, _describer(edition), _ITEMS)
     return Interactions(name, table, items, revisits=False)
 
@@ -188,6 +191,7 @@ def _describer(edition: _Edition) -> Callable[[Row], Row]:
             "categories": words(row[categories]) or words(*(row[key] for key in instead)),
             "price": price(row[cost]),
             "brand": plain(row[brand]),
+            "text": prose(row[_DESCRIPTION]),
         }
 
     return describe

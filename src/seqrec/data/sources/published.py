@@ -23,6 +23,8 @@ Row = dict[str, Any]
 
 #: Features hold 32 bits; anything near that is damage.
 HIGHEST_PRICE = 1e12
+#: Letters of a description that are kept: what it is about stands at its beginning.
+LONGEST_PROSE = 1_000
 _PRICE = re.compile(r"\s*\$?\s*(\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d*\.?\d+|\d+\.)\s*")
 
 
@@ -120,11 +122,21 @@ def words(*texts: str | None) -> list[str]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for leaf in _leaves(_value(text)) if (word := plain(leaf)) and not word.startswith("<"))
+
+
+def prose(text: str | None) -> str | None:
+    """The beginning of a text, or of all texts in a JSON list one after the other; None where nothing is left."""
+    joined = plain(" ".join(_leaves(_value(text)))) if text else None
+    return joined[:LONGEST_PROSE].rstrip() if joined else None
+
+
+def _value(text: str) -> Any:
+    """What a JSON list holds; any other text as it is."""
     try:
-        value = json.loads(text) if text.startswith("[") else text
+        return json.loads(text) if text.startswith("[") else text
     except (ValueError, RecursionError):
-        value = text
-    return tuple(word for leaf in _leaves(value) if (word := plain(leaf)) and not word.startswith("<"))
+        return text
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -26,6 +26,7 @@ TYPES = ("token", "token_seq", "float", "float_seq")
 TITLES = ("movie_title", "title", "name", "item_name", "product_name", "track_name", "game_name")
 CATEGORIES = ("class", "genres", "genre", "categories", "category", "tags")
 YEARS = ("release_year", "year")
+TEXTS = ("description", "text", "abstract")
 #: `<name>.train.inter` and so on: a log that somebody has split. Read in this order where there is no whole one.
 BENCHMARK = ("train", "valid", "test")
 
@@ -134,6 +135,8 @@ def _read_items(path: Path, item: str) -> pa.Table:
         number = source.number_sql(year)
         years = f"CASE WHEN {number} BETWEEN 1 AND 9999 AND {number} = trunc({number}) THEN {number} END"
         table["year"] = source.select(year=f"CAST({years} AS INTEGER)")["year"]
+    if text := _first_known(TEXTS, source.names):
+        table["text"] = source.strings([text])[text]
     return one_per_id(pa.table(table))
 
 

@@ -5,8 +5,10 @@ Text is read as text and cast with TRY_CAST, so that what does not fit is named:
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
+import re
 import sys
 import zlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -214,8 +216,12 @@ def first_line(path: Path, encoding: str, where: str) -> str:
         DataError: no such file, an empty file, or not text in that encoding.
     """
     try:
-        with _open_text(path, encoding) as file:
-            line = file.readline(1 << 20).rstrip("\r\n")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            begin: bytes = file.readline(1 << 20)
+        # Decoded alone: what stands behind it is DuckDB's to read, which names the line that is no text.
+        cut = re.split(rb"[\r\n]", begin, maxsplit=1)[0]
+        decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()
+        line = decoder.decode(cut, final=len(cut) < len(begin))
     except UnicodeDecodeError as error:
         raise DataError(
             f"{where}: the first line is not {encoding} text ({error.reason}). Save it as UTF-8."
