@@ -6,7 +6,6 @@ python bench/evaluation.py PATH_OF_ml-1m.zip
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ def measure(what: str) -> None:
     """In a process of its own, so that the peak memory is this part's."""
     import seqrec
     from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
+    from seqrec.experiments.environment import process_peak_mib
     from seqrec.models.build import build_model
 
     began = time.perf_counter()
@@ -31,8 +31,7 @@ def measure(what: str) -> None:
         began = time.perf_counter()
         evaluator.evaluate(scorer, "test")
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"FOUND {seconds} {peak}")
+    print(f"FOUND {seconds} {process_peak_mib()}")
 
 
 def main() -> None:

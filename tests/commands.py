@@ -10,7 +10,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["pytest", "torch", "seqrec.cli", "seqrec.cli.show", "seqrec.experiments.door"])
+_server.set_forkserver_preload(
+    ["pytest", "torch", "torch._dynamo", "seqrec.cli", "seqrec.cli.show", "seqrec.experiments.door"]
+)
 
 
 @dataclass(frozen=True)

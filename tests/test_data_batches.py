@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqrec.data.batches import BUCKETS, NO_TIME, Batch, BatchMaker, EpochPlan, bucket, plan_epoch
-from seqrec.data.sequences import PAD, Cases, Sequences
+from seqrec.data.sequences import PAD, Sequences
 from seqrec.data.splits import leave_one_out
 from seqrec.errors import DataError
 
@@ -112,19 +112,6 @@ def test_nothing_to_learn_from_is_said() -> None:
         plan_epoch(numbered([1, 0, 1]), 5, 8, True, [0])
 
 
-@given(HISTORIES, st.integers(1, 40), st.data())
-def test_histories_are_what_comes_before_the_target(lengths: list[int], max_length: int, data: st.DataObject) -> None:
-    sequences = numbered(lengths)
-    users = [user for user, length in enumerate(lengths) if length >= 2]
-    positions = [data.draw(st.integers(sequences.starts[user] + 1, sequences.ends[user] - 1)) for user in users]
-    batch = BatchMaker(sequences, CPU).histories(Cases(np.array(users), np.array(positions)), max_length)
-    for row, (user, position) in enumerate(zip(users, positions, strict=True)):
-        before = sequences.items[sequences.starts[user] : position].tolist()[-max_length:]
-        assert batch.items[row].tolist() == before + [PAD] * (batch.items.shape[1] - len(before))
-        assert int(batch.lengths[row]) == len(before)
-    assert batch.items.shape[1] <= max_length
-
-
 def test_a_batch_of_lists_is_padded_on_the_right() -> None:
     batch = Batch.of([[4], [1, 2, 3]])
     assert batch.items.tolist() == [[4, PAD, PAD], [1, 2, 3]]
@@ -158,21 +145,14 @@ def test_times_stand_beside_their_items(lengths: list[int], max_length: int, bat
 
 
 def test_times_are_there_only_for_who_asks() -> None:
-    sequences = clocked([5, 3])
-    maker, cases = BatchMaker(sequences, CPU), Cases(np.array([0, 1]), np.array([4, 7]))
-    assert maker.histories(cases, 9).times is None
-    asked = maker.histories(cases, 9, times=True)
-    assert asked.times is not None
-    assert torch.equal(asked.times, expected_times(asked))
-    batch = made(plan_epoch(sequences, 9, 2, True, [0]), sequences)[0]
+    batch = made(plan_epoch(clocked([5, 3]), 9, 2, True, [0]), clocked([5, 3]))[0]
     assert batch.times is None
     assert batch.tail(2).times is None
 
 
 def test_data_without_clock_times_are_refused_to_who_asks() -> None:
-    maker = BatchMaker(numbered([5, 3]), CPU)
     with pytest.raises(DataError, match=r"model\.time_gate.* no clock times: leave model\.time_gate out"):
-        maker.histories(Cases(np.array([0]), np.array([4])), 9, times=True)
+        BatchMaker(numbered([5, 3]), CPU).windows(np.array([0]), np.array([0]), np.array([4]), 9, times=True)
 
 
 @given(st.integers(1, 5000))

@@ -25,10 +25,12 @@ from seqrec.data.sequences import Ints, Sequences
 from seqrec.data.splits import Split, leave_one_out
 from seqrec.errors import ConfigError, ScoreError
 from seqrec.evaluation.evaluation import Evaluation
-from seqrec.evaluation.evaluator import ARRAYS_ALIVE, EvaluationConfig, Evaluator
-from seqrec.models.base import Scorer
+from seqrec.evaluation.evaluator import ARRAYS_ALIVE, LEAST_STATES, EvaluationConfig, Evaluator
+from seqrec.models.base import ItemVectors, Scorer, SequenceModel
+from seqrec.models.bert4rec import BERT4Rec, BERT4RecConfig
 from seqrec.models.popularity import Popularity, PopularityConfig
 from seqrec.models.sasrec import SASRec, SASRecConfig
+from seqrec.models.xlstm import XLSTM, XLSTMConfig
 from seqrec.testing import ITEMS, synthetic_data
 
 PARTS = ("validation", "test")
@@ -266,3 +268,128 @@ def test_windows_are_the_last_events_of_a_view() -> None:
         length = int(batch.lengths[row])
         assert batch.items[row, :length].tolist() == histories_of(data)[user][:-2][-4:]
         assert not batch.items[row, length:].any()
+
+
+# --- from states and item vectors
+
+
+class ByScores(Scorer):
+    """A model asked for whole rows of scores, as one without item vectors is."""
+
+    def __init__(self, model: SequenceModel) -> None:
+        self.config, self.num_items, self.model = model.config, model.num_items, model
+
+    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+        return self.model.scores(batch.tail(self.model.config.max_length), items)
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.model.load_state_dict(state)
+
+
+def models(items: int = ITEMS) -> list[SequenceModel]:
+    torch.manual_seed(3)
+    shape: dict[str, Any] = {"embedding_dim": 8, "num_heads": 2, "max_length": 7, "similarity": "dot"}
+    found = [
+        SASRec(SASRecConfig(**shape), items),
+        SASRec(SASRecConfig(**shape, num_blocks=1, dropout=0.5), items),
+        BERT4Rec(BERT4RecConfig(**shape), items),
+        *(XLSTM(XLSTMConfig(**shape, stack=stack), items) for stack in "msa"),
+        XLSTM(XLSTMConfig(**shape, projection="pre"), items),
+        XLSTM(XLSTMConfig(**shape, bidirectional=True), items),
+    ]
+    with torch.no_grad():
+        for model in found:
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+    return [model.double().eval() for model in found]
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("filter_seen", [True, False])
+def test_states_and_item_vectors_give_the_ranks_and_lists_of_scores(number: int, filter_seen: bool) -> None:
+    model = models()[number]
+    expected = evaluate(synthetic_data(), ByScores(model), filter_seen=filter_seen)
+    found = evaluate(synthetic_data(), model, filter_seen=filter_seen)
+    assert np.array_equal(found.ranks, expected.ranks)
+    assert np.array_equal(found.lists, expected.lists)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_the_last_state_is_that_of_the_whole_encoding(number: int) -> None:
+    batch = Batch.of([[1], [2, 3, 4, 5, 6, 7, 8], [9, 9, 1]])
+    model = models()[number]
+    torch.testing.assert_close(model.last_state(batch), batch.last(model.encode(batch)), rtol=1e-9, atol=1e-11)
+    model.float()
+    torch.testing.assert_close(model.last_state(batch), batch.last(model.encode(batch)), rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoder_of_ones_own_is_not_passed_by() -> None:
+    class Constant(SASRec):
+        def encode(self, batch: Batch) -> Tensor:
+            return torch.ones_like(super().encode(batch))
+
+    model = Constant(SASRecConfig(embedding_dim=8), ITEMS)
+    assert torch.equal(model.query(Batch.of([[1, 2], [3]])), torch.ones(2, 8))
+
+
+def test_a_model_with_scores_of_its_own_is_asked_for_them() -> None:
+    class Backwards(SASRec):
+        def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
+            return -super().scores(batch, items)
+
+    torch.manual_seed(0)
+    model = Backwards(SASRecConfig(embedding_dim=8, max_length=7), ITEMS).double()
+    found = evaluate(synthetic_data(), model)
+    assert np.array_equal(found.ranks, evaluate(synthetic_data(), ByScores(model.eval())).ranks)
+
+
+def test_large_catalogues_are_scored_in_blocks_of_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    items, affordable = 5_000, 2**20 // (4 * ARRAYS_ALIVE)
+    random = np.random.default_rng(0)
+    data = data_of([random.integers(1, items + 1, 9).tolist() for _ in range(70)], items)
+    torch.manual_seed(0)
+    model = SASRec(SASRecConfig(embedding_dim=8, max_length=7), items).double()
+    expected = evaluate(data, model)
+    shapes: list[tuple[int, int]] = []
+
+    def score(vectors: ItemVectors, h: Tensor) -> Tensor:
+        shapes.append((len(h), len(vectors.weight)))
+        return h @ vectors.weight.T.to(h.dtype)
+
+    monkeypatch.setattr(ItemVectors, "score", score)
+    found = evaluate(data, model, memory_mb=1)
+    assert max(cases * columns for cases, columns in shapes) <= affordable
+    assert {cases for cases, _ in shapes} == {LEAST_STATES, 70 % LEAST_STATES}
+    assert np.array_equal(found.ranks, expected.ranks)
+    assert np.array_equal(found.lists, expected.lists)
+
+
+def test_what_is_not_finite_is_told_by_its_case() -> None:
+    class Broken(SASRec):
+        def encode(self, batch: Batch) -> Tensor:
+            return super().encode(batch).masked_fill((batch.items == ITEMS).any(1)[:, None, None], torch.nan)
+
+    histories = [[1, 2, 3, 4, 5, 6], [1, 2, 3], [7, ITEMS, 8, 9, 1], [4, 3, 2, 1], [ITEMS, 1, 2, 3, 4, 5, 6, 7]]
+    with pytest.raises(ScoreError, match=r"^Broken gave nan for item 1 in case 2;"):
+        evaluate(data_of(histories), Broken(SASRecConfig(embedding_dim=8), ITEMS))
+
+
+def test_precision_and_mode_come_back_after_an_error() -> None:
+    class Fails(SASRec):
+        def encode(self, batch: Batch) -> Tensor:
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not self.training
+            raise RuntimeError("no")
+
+    model, before = Fails(SASRecConfig(embedding_dim=8), ITEMS).train(), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(RuntimeError, match="no"):
+            evaluate(synthetic_data(), model)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert model.training

@@ -12,6 +12,7 @@ ROOT = Path(seqrec.__file__).parent
 LAYERS = [
     "version",
     "errors",
+    "distributed",
     "files",
     "registry",
     "config",

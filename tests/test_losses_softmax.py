@@ -111,6 +111,28 @@ def test_positions_without_a_target_have_no_influence() -> None:
     assert torch.equal(loss(noisy, targets, ItemVectors(weight, bias)), first)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_without_any_target_the_loss_is_0_and_teaches_nothing(smoothing: float) -> None:
+    h_BLD, targets, weight, bias = random_case(3, rows=2, length=3, items=5, width=3)
+    leaves = [part.requires_grad_() for part in (h_BLD, weight, bias)]
+    found = loss(h_BLD, torch.full_like(targets, PAD), ItemVectors(weight, bias), smoothing)
+    assert found.item() == 0
+    assert not any(gradient.any() for gradient in torch.autograd.grad(found, leaves))
+
+
+@given(seed=SEEDS, smoothing=st.sampled_from([0.0, 0.3]), biased=st.booleans())
+def test_cosine_vectors_are_their_directions(seed: int, smoothing: float, biased: bool) -> None:
+    """The loss and its gradients, whether it or the caller divides vectors by their lengths."""
+    h_BLD, targets, weight, bias = random_case(seed, rows=3, length=4, items=7, width=5)
+    vectors = ItemVectors(weight, bias if biased else None, cosine=True)
+    leaves = [part.requires_grad_() for part in (h_BLD, *vectors[:2]) if part is not None]
+    found, expected = loss(h_BLD, targets, vectors, smoothing), loss(h_BLD, targets, vectors.plain(), smoothing)
+    torch.testing.assert_close(found, expected)
+    assert (found - loss(h_BLD, targets, vectors._replace(cosine=False), smoothing)).abs() > 1e-4
+    for one, other in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_gradients_are_those_of_the_dense_formula() -> None:
     h_BLD, targets, weight, bias = random_case(5, rows=3, length=4, items=6, width=3)
     leaves = [part.requires_grad_() for part in (h_BLD, weight, bias)]

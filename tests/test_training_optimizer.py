@@ -81,6 +81,13 @@ def test_a_fall_during_the_warm_up_lowers_what_it_rises_to() -> None:
     )
 
 
+def test_the_linear_schedule_falls_towards_zero_at_the_end_of_all_epochs() -> None:
+    config = TrainingConfig(learning_rate=0.4, warmup_steps=2, schedule="linear", epochs=4)
+    assert [scheduled_learning_rate(config, 3 * epoch, epoch) for epoch in range(4)] == pytest.approx(
+        [0.2, 0.3, 0.2, 0.1]
+    )
+
+
 def test_a_schedule_goes_on_where_it_was_when_training_is_resumed(tmp_path: Path) -> None:
     def train(folder: str, epochs: int) -> list[dict[str, Any]]:
         settings = {"epochs": epochs, "batch_size": 16, "warmup_steps": 2, "patience": 50}

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from seqrec.cli import compare, data, doctor, ensemble, estimate, evaluate, recommend, runs, train
+from seqrec.cli import bench, compare, data, doctor, ensemble, estimate, evaluate, recommend, runs, train
 from seqrec.errors import SeqrecError
 from seqrec.version import VERSION
 
@@ -25,6 +25,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.command("train")(train.train)
 app.command("estimate")(estimate.estimate)
+app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ensemble")(ensemble.ensemble)
 app.command("compare")(compare.compare)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from seqrec.data.prepared import PreparedData
+    from seqrec.distributed import Ranks
+    from seqrec.experiments.config import RunConfig
     from seqrec.experiments.run import Run
 
 
@@ -34,6 +36,10 @@ def train(
     baselines: Annotated[str, typer.Option(help="Models to set beside it, or none.")] = "popularity,markov",
     examples: Annotated[int, typer.Option(min=0, help="How many sample users to show.")] = 3,
     device: options.Device = "auto",
+    compile_: Annotated[
+        str | None,
+        typer.Option("--compile", help="auto: record steps as CUDA graphs on a GPU; off: run them one by one."),
+    ] = None,
     user: options.User = None,
     item: options.Item = None,
     time: options.Time = None,
@@ -42,24 +48,29 @@ def train(
 ) -> None:
     """Train a model, choose the epoch on validation, score the test once, and show recommendations."""
     from seqrec.cli.show import console, print_json, summary
-    from seqrec.experiments.door import default_folder, prepare_run, run_data, untrained
+    from seqrec.distributed import join
+    from seqrec.experiments.door import untrained
     from seqrec.experiments.run import Run
     from seqrec.experiments.seeds import SEEDS, over_seeds
 
     screen = console(stderr=as_json)
     names = [untrained(name.strip()) for name in baselines.split(",") if name.strip() not in ("", "none")]
-    if resume is not None:
-        configs = [Run(resume).config]
-        prepared, out = run_data(Run(resume)), resume
-    else:
-        columns = options.columns(user, item, time, time_unit)
-        changes = options.changes(settings) | {f"data.{name}": value for name, value in columns.items()}
-        if out is not None and (seeds or len(seed or []) > 1):
-            raise ConfigError("--out names one folder; leave it out when there are several seeds.")
-        config, prepared = prepare_run(data, model, preset, changes, screen.print)
-        configs = [replace(config, seed=number) for number in (SEEDS if seeds else seed or [config.seed])]
-    screen.print(summary(prepared.facts))
-    runs = [_fit(screen, config, prepared, out or default_folder(config), device) for config in configs]
+    if out is not None and (seeds or len(seed or []) > 1):
+        raise ConfigError("--out names one folder; leave it out when there are several seeds.")
+    columns = options.columns(user, item, time, time_unit)
+    changes = options.changes(settings) | {f"data.{name}": value for name, value in columns.items()}
+    if compile_ is not None:
+        changes["training.compile"] = compile_
+    with join(device) as ranks:
+        screen.quiet = not ranks.is_main
+        config, prepared = ranks.first_here(lambda: _prepared(data, model, preset, changes, resume, screen))
+        screen.print(summary(prepared.facts))
+        numbers = [config.seed] if resume else SEEDS if seeds else seed or [config.seed]
+        configs = [replace(config, seed=number) for number in numbers]
+        folders = [_fit(screen, config, prepared, resume or out, device, ranks) for config in configs]
+    if not ranks.is_main:
+        return
+    runs = [Run(folder) for folder in folders]
     beside = [_beside(name, prepared, runs[0]) for name in names if name != runs[0].config.model_name]
     _report(screen, runs, beside, prepared, examples)
     if as_json:
@@ -68,16 +79,33 @@ def train(
         print_json({"runs": each, "over_seeds": over})
 
 
-def _fit(screen: Console, config: Any, data: PreparedData, out: Path, device: str) -> Run:
-    from seqrec.cli.progress import LiveProgress
-    from seqrec.experiments.fit import fit
+def _prepared(
+    data: str, model: str, preset: str | None, changes: dict[str, Any], resume: Path | None, screen: Console
+) -> tuple[RunConfig, PreparedData]:
+    """What is trained on what: of the run to go on with, or as the options say."""
+    from seqrec.experiments.door import prepare_run, run_data
+    from seqrec.experiments.run import Run
 
-    screen.print(f"Training {config.model_name} on {data.name}, seed {config.seed}, into {out}", soft_wrap=True)
+    if resume is not None:
+        return Run(resume).config, run_data(Run(resume))
+    return prepare_run(data, model, preset, changes, screen.print)
+
+
+def _fit(screen: Console, config: RunConfig, data: PreparedData, out: Path | None, device: str, ranks: Ranks) -> Path:
+    """The folder of the finished run."""
+    from seqrec.cli.progress import LiveProgress
+    from seqrec.experiments.door import default_folder
+    from seqrec.experiments.fit import fit_together
+
+    out = ranks.of_main(out or default_folder(config))
+    shared = f" with {ranks.size} processes" if ranks.size > 1 else ""
+    screen.print(f"Training {config.model_name} on {data.name}, seed {config.seed}{shared}, into {out}", soft_wrap=True)
     progress = LiveProgress(screen, config.training.metric)
     try:
-        return fit(config, data, out, [progress], device)
+        fit_together(config, data, out, [progress], device, ranks)
     finally:
         progress.close()
+    return out
 
 
 def _beside(name: str, data: PreparedData, run: Run) -> tuple[str, Any, float]:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seqrec.data.sequences import PAD, Cases, Ints, Sequences
+from seqrec.data.sequences import PAD, Ints, Sequences
 from seqrec.errors import DataError
 
-#: Rows are padded to the next of these lengths, so that a compiled step meets few shapes.
-BUCKETS = (8, 16, 32, 48, 64, 96, 128, 160, 200, 256, 384, 512, 768, 1024)
+#: Rows are padded to the next of these lengths: a step is recorded for each one, so there are few.
+BUCKETS = (8, *range(16, 257, 16), 320, 384, 448, 512, 640, 768, 896, 1024)
 #: What stands for the time of an event whose time nobody knows, and of no event.
 NO_TIME = torch.iinfo(torch.int64).min
 
@@ -86,7 +86,7 @@ class BatchMaker:
     def __init__(self, sequences: Sequences, device: torch.device) -> None:
         self.sequences = sequences
         self.device = device
-        self._items_N = torch.from_numpy(np.array(sequences.items)).to(device)
+        self.items_N = torch.from_numpy(np.array(sequences.items)).to(device)
         self._times_N: Tensor | None = None
 
     def windows(self, users: Ints, starts: Ints, lengths: Ints, width: int, times: bool = False) -> Batch:
@@ -102,17 +102,11 @@ class BatchMaker:
         """As `windows`, of rows (users, starts, lengths) that lie on the device: nothing comes from the host."""
         users_B, starts_B, lengths_B = rows_3B
         offsets_L = torch.arange(width, device=self.device)
-        index_BL = (starts_B[:, None] + offsets_L).clamp_(max=len(self._items_N) - 1)
+        index_BL = (starts_B[:, None] + offsets_L).clamp_(max=len(self.items_N) - 1)
         behind_BL = offsets_L >= lengths_B[:, None]
-        items_BL = self._items_N[index_BL].long().masked_fill_(behind_BL, PAD)
+        items_BL = self.items_N[index_BL].long().masked_fill_(behind_BL, PAD)
         times_BL = self._clock()[index_BL].masked_fill_(behind_BL, NO_TIME) if times else None
         return Batch(items_BL, lengths_B, users_B, times_BL)
-
-    def histories(self, cases: Cases, max_length: int, times: bool = False) -> Batch:
-        """The history of each case, the last `max_length` events of it; with their `times` if asked."""
-        starts = np.maximum(self.sequences.starts[cases.users], cases.ends - max_length)
-        lengths = cases.ends - starts
-        return self.windows(cases.users, starts, lengths, min(bucket(int(lengths.max())), max_length), times)
 
     def _clock(self) -> Tensor:
         """(N,) int64 milliseconds, brought to the device the first time that a model asks for them."""

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from seqrec.data.prepared import PreparedData
-from seqrec.errors import DataError
+from seqrec.distributed import ALONE, Ranks
+from seqrec.errors import ConfigError, DataError
 from seqrec.evaluation.evaluation import Evaluation
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.experiments.config import RunConfig
@@ -21,9 +22,11 @@ from seqrec.files import explained
 from seqrec.losses import LOSSES
 from seqrec.models.base import Scorer, SequenceModel
 from seqrec.models.build import build_model
+from seqrec.models.sharded import count_parameters
 from seqrec.registry import resolve
 from seqrec.run_folder import RunFolder
-from seqrec.training.checkpoint import load_weights, save_checkpoint
+from seqrec.training.checkpoint import save_checkpoint
+from seqrec.training.state import fetch_weights
 from seqrec.training.tracking import Tracker, tensorboard_if_installed
 from seqrec.training.trainer import Trainer
 
@@ -44,25 +47,58 @@ def fit(
         TrainingInterrupted, TrainingError: see `Trainer.train`.
         DiskError: the disk is full or may not be written.
     """
-    where = choose_device(device)
-    with explained(out):
-        _fit(config, data, out, trackers, where)
+    fit_together(config, data, out, trackers, device, ALONE)
     return Run(out)
 
 
-def _fit(config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tracker], where: torch.device) -> None:
-    folder = open_folder(config, data, out, where)
+def fit_together(
+    config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tracker], device: str, ranks: Ranks
+) -> None:
+    """As `fit`, called by all ranks. Rank 0 alone writes into `out`, and tells its trackers.
+
+    Raises:
+        ConfigError: several ranks for a model that is not trained by gradient, or for settings they do not fit.
+        DataError: ranks have other data.
+        RankError: another rank stopped or died.
+    """
+    with ranks.together():
+        where = choose_device(ranks.device(device))
+        _require_trained(config, ranks)
+    ranks.require_same(data.facts["fingerprint"], "data set")
+    with explained(out):
+        _fit(config, data, out, trackers if ranks.is_main else (), where, ranks)
+
+
+def _require_trained(config: RunConfig, ranks: Ranks) -> None:
+    if ranks.size > 1 and not config.trained:
+        raise ConfigError(f"{config.model_name} is fitted by one process: start seqrec without torchrun.")
+    if config.training.shard_items and config.loss_name != "softmax":
+        raise ConfigError(f"training.shard_items: the loss {config.loss_name} needs the whole item table.")
+
+
+def _fit(
+    config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tracker], where: torch.device, ranks: Ranks
+) -> None:
+    with ranks.together():
+        folder = open_folder(config, data, out, where) if ranks.is_main else RunFolder(out)
     torch.manual_seed(config.seed)
     scorer = build_model(config.to_dict()["model"], data.sequences.num_items)
-    evaluator = Evaluator(data, config.evaluation, where)
     if isinstance(scorer, SequenceModel):
+        ranks.copy_weights(scorer)
+        if ranks.size > 1:  # alone, dropout goes on where the weights stopped drawing
+            torch.manual_seed(ranks.seed(config.seed))
+    evaluator = Evaluator(data, config.evaluation, where, ranks)
+    if isinstance(scorer, SequenceModel) and ranks.is_main:
         tensorboard = tensorboard_if_installed(folder.tensorboard)
         trackers = [*trackers, tensorboard] if tensorboard else trackers
     training = _train(scorer, config, evaluator, folder, trackers)
     trained_on = where if isinstance(scorer, SequenceModel) else torch.device("cpu")  # fitting is work of the CPU
     facts = training | {"peak_memory_mib": peak_memory_mib(trained_on)}
+    if ranks.size > 1:
+        facts |= {"ranks": ranks.size, "seeds": ranks.each(ranks.seed(config.seed))}
     results = judge(scorer, evaluator, folder, facts)
-    folder.last.unlink(missing_ok=True)
+    if ranks.is_main:
+        folder.last.unlink(missing_ok=True)
     metrics = {name: results["test"]["metrics"][name] for name in (config.training.metric, "recall@10", "ndcg@10")}
     for tracker in trackers:
         tracker.ended({"hyperparameters": _flat(config.to_dict()), "metrics": metrics})
@@ -97,8 +133,10 @@ def judge(scorer: Scorer, evaluator: Evaluator, folder: RunFolder, training: Map
     for part in ("validation", "test"):
         evaluation = evaluator.evaluate(scorer, part)
         results[part] = evaluation.summary()
-        _keep_per_user(evaluation, folder, part, evaluator.data)
-    folder.write_results(results)
+        if evaluator.ranks.is_main:
+            _keep_per_user(evaluation, folder, part, evaluator.data)
+    if evaluator.ranks.is_main:
+        folder.write_results(results)
     return results
 
 
@@ -127,14 +165,14 @@ def _train(
     loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
     trainer = Trainer(scorer, loss, evaluator, config.training, folder, config.seed, trackers)
     end = trainer.train()
-    load_weights(scorer, folder.best, evaluator.device)
-    epochs = folder.epochs()
+    fetch_weights(folder.best, scorer, evaluator.ranks)
+    epochs = evaluator.ranks.of_main(folder.epochs())
     return {
         "seconds": sum(epoch["speed"]["seconds"] + epoch["speed"].get("evaluation_seconds", 0) for epoch in epochs),
         "epochs": end.epoch,
         "best_epoch": end.best_epoch,
         "batch_size": trainer.batch_size,
-        "parameters": sum(parameter.numel() for parameter in scorer.parameters()),
+        "parameters": count_parameters(scorer),
     }
 
 

@@ -42,3 +42,10 @@ def require_triton(*tensors: Tensor) -> None:
         raise ConfigError(f"kernel triton runs on a GPU, not on {x.device.type}: choose native or auto.")
     if not has_triton():
         raise MissingExtraError("Triton", "triton")
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """That of x @ y: autocast's where it is on, which leaves float64 alone."""
+    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype

@@ -1,5 +1,9 @@
-"""Losses by name. A loss of your own: one file and one line here, or name it `my_package.my_module:MyLoss`."""
+"""Losses by name. A loss of your own: one file and one line here, or name it `my_package.my_module:MyLoss`.
+
+One that has a method `fit(train: Sequences)` is shown the training histories before the first step.
+"""
 
 LOSSES: dict[str, str] = {
     "softmax": "seqrec.losses.softmax:SoftmaxLoss",
+    "sampled_softmax": "seqrec.losses.sampled_softmax:SampledSoftmaxLoss",
 }

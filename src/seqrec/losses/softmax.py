@@ -1,18 +1,19 @@
 """Cross-entropy over the whole catalogue: every item is a negative of every position.
 
-Shapes: B rows, L positions, D width, N items, T positions with a target.
+Shapes: B rows, L positions, D width.
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from seqrec.config import Config
 from seqrec.data.batches import Batch
 from seqrec.data.sequences import PAD
+from seqrec.kernels.cross_entropy import linear_cross_entropy
 from seqrec.models.base import ItemVectors
+from seqrec.models.sharded import ShardedItemVectors
 
 
 class SoftmaxConfig(Config):
@@ -31,11 +32,17 @@ class SoftmaxLoss:
 
     def __call__(self, h_BLD: Tensor, targets_BL: Tensor, item_vectors: ItemVectors, batch: Batch) -> Tensor:
         """A scalar in float32; `batch` is not looked at. Targets that are PAD do not count."""
-        h_TD, targets_T = h_BLD.flatten(0, 1), targets_BL.flatten()
-        if h_TD.device.type == "cpu":
-            # Padded positions cost a row of the catalogue each; on a GPU finding them would cost a synchronisation.
-            kept = (targets_T != PAD).nonzero()[:, 0]
-            h_TD, targets_T = h_TD[kept], targets_T[kept]
-        logits_TN = item_vectors.score(h_TD).float()
-        smoothing = self.config.label_smoothing
-        return F.cross_entropy(logits_TN, targets_T - 1, ignore_index=PAD - 1, label_smoothing=smoothing)
+        h_TD, targets_T, smoothing = h_BLD.flatten(0, 1), targets_BL.flatten(), self.config.label_smoothing
+        if isinstance(item_vectors, ShardedItemVectors):
+            losses_T = item_vectors.cross_entropy(h_TD, targets_T, smoothing)
+            return (losses_T.sum() / (targets_T != PAD).sum()).float()
+        weight, bias, cosine = item_vectors
+        return linear_cross_entropy(
+            h_TD,
+            weight,
+            targets_T - 1,
+            bias=bias,
+            label_smoothing=smoothing,
+            ignore_index=PAD - 1,
+            cosine=cosine,
+        ).float()

@@ -86,20 +86,31 @@ class ItemVectors(NamedTuple):
     Attributes:
         weight: (N, D), row j belongs to item j + 1.
         bias: (N,), or None.
+        cosine: whether only the directions of the rows count: they are divided by their lengths first.
     """
 
     weight: Tensor
     bias: Tensor | None
+    cosine: bool = False
 
     def score(self, h: Tensor) -> Tensor:
         """Scores (..., N) of hidden states (..., D), in their dtype."""
-        return nn.functional.linear(h, self.weight.to(h.dtype), None if self.bias is None else self.bias.to(h.dtype))
+        weight, bias, _ = self.plain()
+        return nn.functional.linear(h, weight.to(h.dtype), None if bias is None else bias.to(h.dtype))
+
+    def plain(self) -> ItemVectors:
+        """The same with rows divided by their lengths where that is meant: for who scores again and again."""
+        return ItemVectors(nn.functional.normalize(self.weight, dim=-1), self.bias) if self.cosine else self
 
     def of(self, items: Tensor | None) -> ItemVectors:
         """The vectors of `items` (M,) only, or all when None."""
         if items is None:
             return self
-        return ItemVectors(self.weight[items - 1], None if self.bias is None else self.bias[items - 1])
+        return self._replace(weight=self.weight[items - 1], bias=None if self.bias is None else self.bias[items - 1])
+
+    def between(self, first: int, last: int) -> ItemVectors:
+        """The vectors of rows `first` to `last - 1` only, a view."""
+        return self._replace(weight=self.weight[first:last], bias=None if self.bias is None else self.bias[first:last])
 
 
 class SequenceModel(nn.Module, Scorer):
@@ -107,11 +118,17 @@ class SequenceModel(nn.Module, Scorer):
 
     stochastic = True
     #: Whether a position sees later events too. Such a model learns to fill gaps, which `training_batch` makes; only
-    #: `scores` says what comes next, for `encode` adds no gap at the end. Ask a model, not its class: with some it is
+    #: `query` says what comes next, for `encode` adds no gap at the end. Ask a model, not its class: with some it is
     #: a setting.
     bidirectional: bool = False
     Config: ClassVar[type[SequenceModelConfig]]
     config: SequenceModelConfig
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """A class with an `encode` of its own has no use for the shortcut of the class above it."""
+        super().__init_subclass__(**settings)
+        if "encode" in vars(cls) and "last_state" not in vars(cls):
+            cls.last_state = SequenceModel.last_state  # type: ignore[method-assign]
 
     def __init__(self, config: SequenceModelConfig, num_items: int) -> None:
         super().__init__()
@@ -135,10 +152,18 @@ class SequenceModel(nn.Module, Scorer):
         inputs = Batch(batch.items[:, :-1], (batch.lengths - 1).clamp(min=1), batch.users, times_BL)
         return inputs, batch.items[:, 1:]
 
+    def last_state(self, batch: Batch) -> Tensor:
+        """What `encode` gives after the last event of each row (B, D). A model may come there with less work."""
+        return batch.last(self.encode(batch))
+
+    def query(self, batch: Batch) -> Tensor:
+        """States (B, D) that `item_vectors` are compared with to say what comes next, in float32 at least."""
+        h_BD = self.last_state(batch)
+        return h_BD.to(torch.promote_types(h_BD.dtype, torch.float32))
+
     def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
         """Scores after the last event of each row, in float32 whatever the model computes in."""
-        h_BD = batch.last(self.encode(batch))
-        return self.item_vectors().of(items).score(h_BD.to(torch.promote_types(h_BD.dtype, torch.float32)))
+        return self.item_vectors().of(items).score(self.query(batch))
 
     def inspect(self, batch: Batch) -> dict[str, Tensor]:
         """Where the model looks: attention or effective weights (B, H, L, L) per block, gates, by name."""

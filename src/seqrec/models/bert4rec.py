@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
+from seqrec.kernels.fused import split
 from seqrec.models import cloze
 from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import ItemTable
+from seqrec.models.layers import ItemTable, Linear
 
 
 class BERT4RecConfig(cloze.ClozeConfig):
@@ -63,8 +64,8 @@ class BERT4Rec(SequenceModel):
     def item_vectors(self) -> ItemVectors:
         return self.items.vectors()
 
-    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        return super().scores(self.with_mask(batch), items)
+    def query(self, batch: Batch) -> Tensor:
+        return super().query(self.with_mask(batch))
 
     def with_mask(self, batch: Batch) -> Batch:
         """Histories with MASK after their last event, and nothing behind it: what scores are read from."""
@@ -92,9 +93,9 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.feedforward_norm = nn.LayerNorm(D)
         self.feedforward = nn.Sequential(
-            nn.Linear(D, hidden),
+            Linear(D, hidden),
             nn.GELU(),
-            nn.Linear(hidden, D),
+            Linear(hidden, D),
             nn.Dropout(config.dropout),
         )
 
@@ -111,8 +112,8 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.dropout
-        self.qkv = nn.Linear(config.embedding_dim, 3 * config.embedding_dim)
-        self.out = nn.Linear(config.embedding_dim, config.embedding_dim)
+        self.qkv = Linear(config.embedding_dim, 3 * config.embedding_dim)
+        self.out = Linear(config.embedding_dim, config.embedding_dim)
 
     def forward(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
         q, k, v = self._heads(x_BLD)
@@ -129,4 +130,4 @@ class Attention(nn.Module):
 
     def _heads(self, x_BLD: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (B, H, L, K)."""
-        return self.qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return tuple(part.transpose(1, 2) for part in split(self.qkv(x_BLD), 3, self.num_heads, -1))

@@ -14,6 +14,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec.data.sequences import PAD
+from seqrec.kernels.fused import linear, swiglu, unit
+from seqrec.kernels.residual_norm import residual_norm
 from seqrec.models.base import ItemVectors, SequenceModelConfig
 
 
@@ -51,16 +53,39 @@ class ItemTable(nn.Module):
 
     def forward(self, items_BL: Tensor) -> Tensor:
         """Vectors (..., D) of items (...); zero for PAD, whose row never learns."""
-        return F.embedding(items_BL, self.weight, padding_idx=PAD) * self.scale
+        return F.embedding(items_BL.int(), self.weight, padding_idx=PAD) * self.scale
 
     def query(self, h: Tensor) -> Tensor:
         """Hidden states (..., D) as they are compared with `vectors`."""
-        return F.normalize(h, dim=-1) / self.temperature if self.cosine else h
+        return unit(h, self.temperature) if self.cosine else h
 
     def vectors(self) -> ItemVectors:
         """What hidden states are compared with."""
-        weight = self.weight[1:]
-        return ItemVectors(F.normalize(weight, dim=-1) if self.cosine else weight, self.bias)
+        return ItemVectors(self.weight[1:], self.bias, self.cosine)
+
+
+def add_and_norm(
+    x: Tensor,
+    branch: Tensor | None,
+    norm: nn.RMSNorm | nn.LayerNorm,
+    dropout: nn.Dropout,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """x + dropout(branch), and norm of that, (..., D) both: `residual_norm` with what modules hold.
+
+    Blocks hand on what they would add last, so that it meets the norm of the block after.
+    """
+    assert norm.eps is not None
+    bias = norm.bias if isinstance(norm, nn.LayerNorm) else None
+    share = dropout.p if dropout.training else 0.0
+    return residual_norm(x, branch, norm.weight, bias, eps=norm.eps, dropout=share, dtype=dtype)
+
+
+class Linear(nn.Linear):
+    """nn.Linear, faster in half precision on a GPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
 
 
 class SwiGLU(nn.Module):
@@ -68,12 +93,11 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
+        self.gate_up = Linear(width, 2 * hidden, bias=False)
+        self.down = Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, -1)
-        return self.down(F.silu(gate) * up)
+        return self.down(swiglu(self.gate_up(x)))
 
 
 #: What recurrent layers remember: h (B, K, D), and c (B, K, D) where the cell has one.

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
+from seqrec.kernels.fused import gelu_dropout, split
 from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import ItemTable, StackConfig
+from seqrec.models.layers import ItemTable, Linear, StackConfig, add_and_norm
 
 
 class SASRecConfig(StackConfig):
@@ -35,10 +36,19 @@ class SASRec(SequenceModel):
         self.norm = nn.LayerNorm(config.embedding_dim)
 
     def encode(self, batch: Batch) -> Tensor:
-        x_BLD = self.embed(batch)
+        x_BLD, y_BLD = self.embed(batch), None
         for block in self.blocks:
-            x_BLD = block(x_BLD)
-        return self.items.query(self.norm(x_BLD))
+            x_BLD, y_BLD = block(x_BLD, y_BLD)
+        return self._query(x_BLD, y_BLD)
+
+    def last_state(self, batch: Batch) -> Tensor:
+        """In the top block, positions before the last are only looked at: they need keys and values there, no more."""
+        *below, top = self.blocks
+        x_BLD, y_BLD = self.embed(batch), None
+        for block in below:
+            x_BLD, y_BLD = block(x_BLD, y_BLD)
+        assert isinstance(top, Block)
+        return self._query(*top.last(x_BLD, y_BLD, batch))
 
     def embed(self, batch: Batch) -> Tensor:
         """What enters the first block (B, L, D)."""
@@ -53,16 +63,24 @@ class SASRec(SequenceModel):
 
     def inspect(self, batch: Batch) -> dict[str, Tensor]:
         """`attention.<block>` (B, H, L, L): softmax weights, computed without the fused kernel that hides them."""
-        x_BLD, found = self.embed(batch), {}
+        x_BLD, y_BLD, found = self.embed(batch), None, {}
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            found[f"attention.{number}"] = block.attention.weights(block.attention_norm(x_BLD))
-            x_BLD = block(x_BLD)
+            x_BLD, seen_BLD = add_and_norm(x_BLD, y_BLD, block.attention_norm, self.dropout)
+            found[f"attention.{number}"] = block.attention.weights(seen_BLD)
+            x_BLD, y_BLD = block(x_BLD, None)
         return found
+
+    def _query(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """What items are compared with (..., D), from what the top block leaves and would add."""
+        return self.items.query(add_and_norm(x, y, self.norm, self.dropout, x.dtype)[1])
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feedforward(norm(x))."""
+    """x + attention(norm(x)), then x + feedforward(norm(x)), with dropout on both branches.
+
+    The second sum is left to who comes next: see `add_and_norm`.
+    """
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
@@ -71,16 +89,30 @@ class Block(nn.Module):
         self.attention = CausalAttention(config)
         self.feedforward_norm = nn.LayerNorm(D)
         self.feedforward = nn.Sequential(
-            nn.Linear(D, hidden),
+            Linear(D, hidden),
             nn.GELU(),
             nn.Dropout(config.dropout),
-            nn.Linear(hidden, D),
-            nn.Dropout(config.dropout),
+            Linear(hidden, D),
         )
+        self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD))
-        return x_BLD + self.feedforward(self.feedforward_norm(x_BLD))
+    def forward(self, x_BLD: Tensor, y_BLD: Tensor | None) -> tuple[Tensor, Tensor]:
+        """From the stream and what the block before would add to it to the same after this block."""
+        x_BLD, y_BLD = add_and_norm(x_BLD, y_BLD, self.attention_norm, self.dropout)
+        x_BLD, y_BLD = add_and_norm(x_BLD, self.attention(y_BLD), self.feedforward_norm, self.dropout)
+        return x_BLD, self._feed(y_BLD)
+
+    def last(self, x_BLD: Tensor, y_BLD: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What `forward` gives after the last event of each row, (B, D) both."""
+        x_BLD, y_BLD = add_and_norm(x_BLD, y_BLD, self.attention_norm, self.dropout)
+        y_BD = self.attention.last(y_BLD, batch)
+        x_BD, y_BD = add_and_norm(batch.last(x_BLD), y_BD, self.feedforward_norm, self.dropout)
+        return x_BD, self._feed(y_BD)
+
+    def _feed(self, y: Tensor) -> Tensor:
+        """`feedforward`, of which GELU and dropout are one pass over memory."""
+        widen, _, _, narrow = self.feedforward
+        return narrow(gelu_dropout(widen(y), self.dropout.p if self.training else 0.0))
 
 
 class CausalAttention(nn.Module):
@@ -90,15 +122,26 @@ class CausalAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.dropout
-        self.qkv = nn.Linear(config.embedding_dim, 3 * config.embedding_dim)
-        self.out = nn.Linear(config.embedding_dim, config.embedding_dim)
+        self.qkv = Linear(config.embedding_dim, 3 * config.embedding_dim)
+        self.out = Linear(config.embedding_dim, config.embedding_dim)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         q, k, v = self._heads(x_BLD)
         dropout = self.dropout if self.training else 0.0
         y_BHLK = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        y_BLD = self.out(y_BHLK.transpose(1, 2).flatten(2))
-        return F.dropout(y_BLD, self.dropout, self.training)
+        return self.out(y_BHLK.transpose(1, 2).flatten(2))
+
+    def last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
+        """What `forward` gives after the last event of each row (B, D)."""
+        D = x_BLD.shape[-1]
+        (to_q, to_kv), (q_bias, kv_bias) = (part.tensor_split((D,)) for part in (self.qkv.weight, self.qkv.bias))
+        q_BHK = F.linear(batch.last(x_BLD), to_q, q_bias).unflatten(-1, (self.num_heads, -1))
+        kv_BL2HK = F.linear(x_BLD, to_kv, kv_bias).unflatten(-1, (2, self.num_heads, -1))
+        k_BHLK, v_BHLK = kv_BL2HK.permute(2, 0, 3, 1, 4).unbind(0)
+        dropout = self.dropout if self.training else 0.0
+        shown_B11L = batch.valid[:, None, None]
+        y_BH1K = F.scaled_dot_product_attention(q_BHK[:, :, None], k_BHLK, v_BHLK, shown_B11L, dropout_p=dropout)
+        return self.out(y_BH1K.flatten(1))
 
     def weights(self, x_BLD: Tensor) -> Tensor:
         """The softmax weights (B, H, L, L) that `forward` applies, without dropout."""
@@ -109,4 +152,4 @@ class CausalAttention(nn.Module):
 
     def _heads(self, x_BLD: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (B, H, L, K)."""
-        return self.qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return tuple(part.transpose(1, 2) for part in split(self.qkv(x_BLD), 3, self.num_heads, -1))

@@ -26,7 +26,9 @@ class TrainingConfig(Config):
     weight_decay: float = Field(0.1, ge=0, description="on matrices; never on norms and biases")
     betas: tuple[Decay, Decay] = (0.9, 0.98)
     warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises")
-    schedule: Literal["constant", "step"] = Field("constant", description="what the learning rate does after that")
+    schedule: Literal["constant", "step", "linear"] = Field(
+        "constant", description="what the learning rate does after that: stay, fall by steps, or to zero over `epochs`"
+    )
     step_epochs: int = Field(5, ge=1, description="schedule step: epochs after which the learning rate falls")
     step_factor: float = Field(0.5, gt=0, le=1, description="schedule step: by what it is multiplied then")
     clip_norm: float = Field(1.0, gt=0, description="gradient norm above which a step is scaled down")
@@ -36,11 +38,19 @@ class TrainingConfig(Config):
     patience: int = Field(10, ge=1, description="evaluations without improvement before stopping")
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
 
+    shard_items: bool = Field(False, description="several processes: each holds a part of the item table, not a copy")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU")
-    compile: Literal["auto", "off", "graph", "inductor"] = Field(
-        "auto", description="how steps run on a GPU: as they stand, recorded as CUDA graphs, or compiled and recorded"
-    )
+    compile: Literal["auto", "off"] = Field("auto", description="auto: on a GPU, steps are recorded as CUDA graphs")
     checkpoint_seconds: float = Field(30.0, ge=0, description="time between checkpoints that training resumes from")
+
+    def histories_per_step(self, people: int) -> int:
+        """`batch_size`, or by itself: few people make few steps, and a small log learns more from small batches than
+        from many epochs."""
+        return self.batch_size or max(1, min(128, people // 20))
+
+    def in_bfloat16(self, device: str) -> bool:
+        """Whether matrix products are in bfloat16 on a device of this type."""
+        return self.precision == "bfloat16" or (self.precision == "auto" and device == "cuda")
 
     @field_validator("metric")
     @classmethod

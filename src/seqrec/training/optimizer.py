@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from seqrec.distributed import ALONE, Ranks
 from seqrec.models.base import SequenceModel
 from seqrec.training.config import TrainingConfig
 
@@ -37,34 +39,52 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def scheduled_learning_rate(config: TrainingConfig, step: int, epoch: int) -> float:
     """Learning rate of step 0, 1, ... of the whole training, in epoch 0, 1, ...
 
-    Rises over the warm-up; then stays, or falls by a factor every few epochs.
+    Rises over the warm-up; then stays, falls by a factor every few epochs, or falls in a line that would reach zero
+    after the last one.
     """
-    falls = epoch // config.step_epochs if config.schedule == "step" else 0
-    return config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1)) * config.step_factor**falls
+    share = 1.0
+    if config.schedule == "step":
+        share = config.step_factor ** (epoch // config.step_epochs)
+    elif config.schedule == "linear":
+        share = 1 - epoch / config.epochs
+    return config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1)) * share
 
 
 @dataclass(frozen=True)
 class BlockNorms:
-    """Parameters by block, for gradient norms that say where a gradient explodes."""
+    """Parameters by block, for gradient norms that say where a gradient explodes.
+
+    Attributes:
+        sharded: number of the block whose rows lie on several ranks, or None.
+    """
 
     names: list[str]
     parameters: list[list[nn.Parameter]]
+    sharded: int | None = None
+    ranks: Ranks = ALONE
 
     @classmethod
-    def of(cls, model: nn.Module) -> BlockNorms:
-        """Blocks are the parts of the model by first name, and each entry of a list of parts by itself."""
+    def of(cls, model: nn.Module, held: Collection[nn.Parameter] = (), ranks: Ranks = ALONE) -> BlockNorms:
+        """Blocks are the parts of the model by first name, and each entry of a list of parts by itself.
+
+        Args:
+            held: parameters of which this rank has some rows: all of one block, or none.
+        """
         groups: dict[str, list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             parts = name.split(".")
             block = ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdigit() else parts[0]
             groups.setdefault(block, []).append(parameter)
-        return cls(list(groups), list(groups.values()))
+        sharded = [number for number, group in enumerate(groups.values()) if any(p is q for p in group for q in held)]
+        return cls(list(groups), list(groups.values()), sharded[0] if sharded else None, ranks)
 
     def clip(self, limit: float) -> Tensor:
         """Scale all gradients down to a total norm of `limit`; the norms before that: total, then each block."""
         gradients = [[p.grad for p in group if p.grad is not None] for group in self.parameters]
         zero = self.parameters[0][0].new_zeros(())
         norms = [nn.utils.get_total_norm(group) if group else zero for group in gradients]
+        if self.sharded is not None:
+            norms[self.sharded] = self.ranks.sum(norms[self.sharded].square()).sqrt()
         total = torch.stack(norms).norm()
         nn.utils.clip_grads_with_norm_([p for group in self.parameters for p in group], limit, total)
         return torch.stack([total, *norms])

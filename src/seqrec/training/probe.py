@@ -13,9 +13,10 @@ from torch import Tensor
 from seqrec.data.sequences import PAD
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.models.base import SequenceModel
+from seqrec.models.sharded import ShardedItemVectors, sharded_table
 
-#: How many histories are looked at, and how many at a time.
-HISTORIES, AT_A_TIME = 128, 32
+#: How many histories are looked at, and how many scores are held at once.
+HISTORIES, SCORES = 128, 1 << 25
 #: Lower ends of the history lengths the training loss is broken down by.
 LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -30,17 +31,14 @@ def probe(model: SequenceModel, evaluator: Evaluator) -> dict[str, dict[str, flo
     train = evaluator.data.train
     users = np.flatnonzero(train.lengths >= 2)
     users = users[np.linspace(0, len(users) - 1, min(HISTORIES, len(users))).astype(np.int64)]
-    totals, counts = np.zeros(len(LENGTHS)), np.zeros(len(LENGTHS))
-    for start in range(0, len(users), AT_A_TIME):
-        some, events = users[start : start + AT_A_TIME], model.config.max_length + 1
-        batch = evaluator.windows(some, train, events, model.uses_times)
-        inputs, targets_BL = model.training_batch(batch)
-        loss_BL = _negative_log(model, model.encode(inputs), targets_BL)
-        known = (targets_BL != PAD).cpu().numpy()
-        lengths = np.broadcast_to(np.arange(1, known.shape[1] + 1), known.shape)[known]
-        bucket = np.digitize(lengths, LENGTHS) - 1
-        totals += np.bincount(bucket, loss_BL.cpu().numpy()[known], minlength=len(LENGTHS))
-        counts += np.bincount(bucket, minlength=len(LENGTHS))
+    batch = evaluator.windows(users, train, model.config.max_length + 1, model.uses_times)
+    inputs, targets_BL = model.training_batch(batch)
+    loss_BL = _negative_log(model, model.encode(inputs), targets_BL)
+    known = (targets_BL != PAD).cpu().numpy()
+    lengths = np.broadcast_to(np.arange(1, known.shape[1] + 1), known.shape)[known]
+    bucket = np.digitize(lengths, LENGTHS) - 1
+    totals = np.bincount(bucket, loss_BL.cpu().numpy()[known], minlength=len(LENGTHS))
+    counts = np.bincount(bucket, minlength=len(LENGTHS))
     by_length = {
         f"{low}+": float(total / count) for low, total, count in zip(LENGTHS, totals, counts, strict=True) if count
     }
@@ -52,12 +50,19 @@ def probe(model: SequenceModel, evaluator: Evaluator) -> dict[str, dict[str, flo
 def _validation_loss(model: SequenceModel, evaluator: Evaluator) -> float:
     cases = evaluator.data.cases("validation")
     cases = cases.take(np.linspace(0, len(cases) - 1, min(HISTORIES, len(cases))).astype(np.int64))
-    scores_BN = model.scores(evaluator.histories(model, cases))
-    targets = torch.from_numpy(evaluator.data.sequences.items[cases.positions].astype(np.int64)).to(scores_BN.device)
-    return float(F.cross_entropy(scores_BN, targets - 1))
+    batch = evaluator.histories(model, cases)
+    items_B = evaluator.data.sequences.items[cases.positions].astype(np.int64)
+    targets_B = torch.from_numpy(items_B).to(evaluator.device)
+    if sharded_table(model):
+        return float(_negative_log(model, model.query(batch)[:, None], targets_B[:, None]).mean())
+    return float(F.cross_entropy(model.scores(batch), targets_B - 1))
 
 
 def _negative_log(model: SequenceModel, h_BLD: Tensor, targets_BL: Tensor) -> Tensor:
-    logits_BLN = model.item_vectors().score(h_BLD)
-    loss = F.cross_entropy(logits_BLN.flatten(0, 1), targets_BL.flatten() - 1, ignore_index=PAD - 1, reduction="none")
-    return loss.view_as(targets_BL)
+    vectors = model.item_vectors()
+    if isinstance(vectors, ShardedItemVectors):
+        return vectors.cross_entropy(h_BLD.flatten(0, 1), targets_BL.flatten(), 0.0).view_as(targets_BL)
+    plain, size = vectors.plain(), max(1, SCORES // model.num_items)
+    parts = zip(h_BLD.flatten(0, 1).split(size), targets_BL.flatten().split(size), strict=True)
+    losses = [F.cross_entropy(plain.score(h), t - 1, ignore_index=PAD - 1, reduction="none") for h, t in parts]
+    return torch.cat(losses).view_as(targets_BL)

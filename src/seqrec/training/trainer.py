@@ -12,17 +12,19 @@ import torch
 from torch import Tensor
 
 from seqrec.data.batches import BatchMaker, plan_epoch
-from seqrec.errors import SeqrecError, TrainingError
+from seqrec.errors import ConfigError, SeqrecError, TrainingError
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.files import append_line
 from seqrec.models.base import SequenceModel
+from seqrec.models.sharded import count_parameters, shard_items
 from seqrec.run_folder import RunFolder
-from seqrec.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec.training.config import TrainingConfig
 from seqrec.training.interrupt import StopRequest
 from seqrec.training.monitor import GPUMonitor
 from seqrec.training.optimizer import scheduled_learning_rate
+from seqrec.training.pace import Pace
 from seqrec.training.probe import probe
+from seqrec.training.state import fetch_training, save_training, save_weights
 from seqrec.training.step import Loss, Step
 from seqrec.training.tracking import Progress, Tracker
 
@@ -65,22 +67,35 @@ class Trainer:
         trackers: Sequence[Tracker] = (),
     ) -> None:
         self.device = evaluator.device
+        self.ranks = evaluator.ranks
+        if config.shard_items and self.ranks.size > 1:
+            shard_items(model, self.ranks)
         self.model = model.to(self.device)
         self.evaluator = evaluator
         self.config = config
         self.folder = folder
         self.seed = seed
         self.trackers = trackers
-        self.step = Step(self.model, loss, config, BatchMaker(evaluator.data.sequences, self.device))
+        if hasattr(loss, "fit"):
+            loss.fit(evaluator.data.train)
+        self.step = Step(self.model, loss, config, BatchMaker(evaluator.data.sequences, self.device), self.ranks)
         self.at = Position()
-        # Few people make few steps: a small log learns more from small batches than from many epochs.
-        self.batch_size = config.batch_size or max(1, min(128, len(evaluator.data.train) // 20))
+        self.batch_size = config.histories_per_step(len(evaluator.data.train))
+        if self.batch_size < self.ranks.size:
+            raise ConfigError(
+                f"Batches of {self.batch_size} histories cannot be shared among {self.ranks.size} processes. "
+                "Raise training.batch_size, or lower --nproc-per-node."
+            )
+        self._pace = Pace(self.ranks, REPORT_EVERY)
         self._monitor = GPUMonitor.of(self.device)
         self._saved = time.monotonic()
         self._evaluation_seconds = 0.0
 
     def train(self) -> Position:
         """Train until the metric stops improving or the epochs are over; best weights are then in the folder.
+
+        Ranks that train together call this together: each computes a share of every batch and evaluation, all have the
+        same weights, and rank 0 alone writes.
 
         Starts from the folder's last checkpoint where there is one. On a CPU, a training that was killed and
         resumed ends with the very bits of one that was not.
@@ -89,20 +104,20 @@ class Trainer:
             TrainingInterrupted: on Ctrl-C or SIGTERM, after saving.
             TrainingError: the loss or its gradient is not finite.
         """
-        if self.folder.last.exists():
+        if self.ranks.of_main(self.folder.last.exists()):
             self._load()
-        self.folder.cut_history(self.at.epoch)
+        if self.ranks.is_main:
+            self.folder.cut_history(self.at.epoch)
         self._tell_start()
         with StopRequest() as stop:
             while self.at.epoch < self.config.epochs and self.at.without_improvement < self.config.patience:
                 self._train_epoch(stop)
                 record = self._finish_epoch()
-                append_line(self.folder.history, json.dumps(record))
+                if self.ranks.is_main:
+                    append_line(self.folder.history, json.dumps(record))
                 for tracker in self.trackers:
                     tracker.epoch_ended(record)
-                self._save_now_and_then()
-                if stop.asked:
-                    self._interrupt()
+                self._save_or_stop(*self.ranks.any(stop.asked, self._unsaved_for_long()))
         self._save()
         return self.at
 
@@ -112,28 +127,32 @@ class Trainer:
         train, max_length = self.evaluator.data.train, self.model.config.max_length
         plan = plan_epoch(train, max_length, self.batch_size, config.random_windows, [self.seed, at.epoch])
         told: list[Tensor] = []
-        reported = time.monotonic()
         self.model.train()
+        self._pace.start()
         for rows_3B, width in plan.batches(self.device, at.batch):
-            told.append(self.step(rows_3B, width, scheduled_learning_rate(config, at.step, at.epoch), at.step))
+            rate = scheduled_learning_rate(config, at.step, at.epoch)
+            told.append(self.step(self.ranks.share(rows_3B), width, rate, at.step))
             at.batch += 1
             at.step += 1
             asked = stop.asked  # read once: a signal between two reads would save steps whose losses were not collected
-            if asked or time.monotonic() - reported > REPORT_EVERY or at.batch == len(plan):
+            if self._pace.due(asked) or at.batch == len(plan):
                 self._collect(told)
-                at.seconds += time.monotonic() - reported
+                at.seconds += self._pace.elapsed
                 self._tell_progress(plan.num_targets, len(plan))
-                self._save_now_and_then()
-                reported = time.monotonic()
-            if asked:
-                self._interrupt()
+                self._save_or_stop(*self._pace.agree(asked, self._unsaved_for_long()))
+                self._pace.start()
         self._tokens = plan.num_targets
 
-    def _interrupt(self) -> None:
-        self._save()
-        raise TrainingInterrupted(
-            f"Stopped in epoch {self.at.epoch + 1}; saved. Resume: seqrec train --resume {self.folder.path}"
-        )
+    def _unsaved_for_long(self) -> bool:
+        return time.monotonic() - self._saved >= self.config.checkpoint_seconds
+
+    def _save_or_stop(self, stop: bool, save: bool) -> None:
+        if save or stop:
+            self._save()
+        if stop:
+            raise TrainingInterrupted(
+                f"Stopped in epoch {self.at.epoch + 1}; saved. Resume: seqrec train --resume {self.folder.path}"
+            )
 
     def _collect(self, told: list[Tensor]) -> None:
         """Bring what the steps told to the host, which waits for the device, and stop if it is not finite."""
@@ -165,6 +184,7 @@ class Trainer:
                 "total_max": float(norms[:, 0].max()),
                 "clipped_share": float((norms[:, 0] > config.clip_norm).float().mean()),
             },
+            "ranks": self.ranks.size,
             "speed": {"seconds": at.seconds, "tokens_per_second": self._tokens / max(at.seconds, 1e-9)},
             "gpu": self._gpu(),
             "losses": at.losses,
@@ -183,46 +203,17 @@ class Trainer:
         at.without_improvement += 1
         if at.best is None or value > at.best:
             at.best, at.best_epoch, at.without_improvement = value, at.epoch, 0
-            save_checkpoint(self.folder.best, model.state_dict(), {"epoch": at.epoch, self.config.metric: value})
+            save_weights(self.folder.best, model, {"epoch": at.epoch, self.config.metric: value}, self.ranks)
         model.eval()
         return {"validation": metrics, "best": at.best_epoch == at.epoch} | probe(model, self.evaluator)
 
-    def _save_now_and_then(self) -> None:
-        if time.monotonic() - self._saved >= self.config.checkpoint_seconds:
-            self._save()
-
     def _save(self) -> None:
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        if self.step.average is not None:
-            tensors |= {f"average.{name}": tensor for name, tensor in self.step.average.model.state_dict().items()}
-        for number, values in self.step.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        save_checkpoint(self.folder.last, tensors, {"position": asdict(self.at)})
+        save_training(self.folder.last, self.step, {"position": asdict(self.at)}, self.ranks)
         self._saved = time.monotonic()
 
     def _load(self) -> None:
-        tensors, facts = load_checkpoint(self.folder.last)
+        facts = fetch_training(self.folder.last, self.step, self.ranks, self.ranks.seed(self.seed))
         self.at = Position(**facts["position"])
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition(".")
-            parts.setdefault(part, {})[rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        if self.step.average is not None:
-            self.step.average.model.load_state_dict(parts["average"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts.get("optimizer", {}).items():
-            number, _, key = name.partition(".")
-            moments.setdefault(int(number), {})[key] = tensor
-        self.step.optimizer.load_state_dict(
-            {"state": moments, "param_groups": self.step.optimizer.state_dict()["param_groups"]}
-        )
-        torch.set_rng_state(parts["random"]["cpu"])
-        if self.device.type == "cuda" and "cuda" in parts["random"]:
-            torch.cuda.set_rng_state(parts["random"]["cuda"], self.device)
 
     def _gpu(self) -> dict[str, float]:
         if self.device.type != "cuda":
@@ -232,7 +223,7 @@ class Trainer:
 
     def _tell_start(self) -> None:
         facts = {
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "parameters": count_parameters(self.model),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU",
             "epochs": self.config.epochs,
             "epochs_done": self.at.epoch,

@@ -22,8 +22,7 @@ from seqrec.kernels.mlstm.step import step
 __all__ = ["KERNELS", "MLSTMState", "effective_attention", "initial_state", "mlstm", "mlstm_prefill", "mlstm_step"]
 
 #: `auto` is `triton` on a GPU where it takes such heads, else `native`. `parallel` is `native` with one chunk,
-#: `recurrent` autograd through one event at a time. Exported, and compiled without Triton, `mlstm` runs the
-#: reference instead.
+#: `recurrent` autograd through one event at a time. Traced or exported, `mlstm` runs the reference instead.
 KERNELS = ("auto", "native", "triton", "nxai", "parallel", "recurrent")
 
 
@@ -45,13 +44,9 @@ def mlstm(
         ConfigError: no such kernel, or it cannot do what is asked.
         MissingExtraError: the package behind the kernel is not installed.
     """
-    chosen = _choose(kernel, q, v)
     if torch.compiler.is_compiling():
-        if chosen != "triton" or torch.compiler.is_exporting():
-            return reference.parallel(q, k, v, i, f, starts)
-        from seqrec.kernels.mlstm import triton_op
-
-        return triton_op.hidden_states(q, k, v, i, f, starts)
+        return reference.parallel(q, k, v, i, f, starts)
+    chosen = _choose(kernel, q, v)
     if chosen == "triton":
         from seqrec.kernels.mlstm import triton_form
 

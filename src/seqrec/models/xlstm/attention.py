@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqrec.kernels.fused import split
+from seqrec.models.layers import Linear
 from seqrec.models.xlstm.config import XLSTMConfig
 from seqrec.models.xlstm.mixers import Mixer, Rows
 
@@ -41,8 +43,8 @@ class AttentionMixer(Mixer):
     def __init__(self, config: XLSTMConfig) -> None:
         super().__init__()
         D, self.num_heads, self.reach = config.embedding_dim, config.num_heads, config.max_length
-        self.qkv = nn.Linear(D, 3 * D, bias=False)
-        self.out = nn.Linear(D, D, bias=False)
+        self.qkv = Linear(D, 3 * D, bias=False)
+        self.out = Linear(D, D, bias=False)
         self.distance_bias = nn.Parameter(torch.zeros(BUCKETS * (2 if config.bidirectional else 1), self.num_heads))
         self.register_buffer("buckets", distance_buckets(self.reach), persistent=False)
 
@@ -83,7 +85,7 @@ class AttentionMixer(Mixer):
 
     def _heads(self, x_BLD: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (B, H, L, K)."""
-        return self.qkv(x_BLD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return tuple(part.transpose(1, 2) for part in split(self.qkv(x_BLD), 3, self.num_heads, -1))
 
     def _bias(self, length: int, rows: Rows) -> Tensor:
         """What is added to logits (1 or B, H, L, L): by distance, and -inf where a position must not look. None of

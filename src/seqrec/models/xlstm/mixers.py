@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.data.batches import NO_TIME, Batch
+from seqrec.kernels.fused import causal_conv_silu
 from seqrec.models.xlstm.config import XLSTMConfig
 from seqrec.models.xlstm.elapsed import FACTS, elapsed
 
@@ -50,6 +51,10 @@ class Rows:
         order_BL = torch.where(batch.valid, batch.lengths[:, None] - 1 - places_L, places_L)
         times = None if batch.times is None else _since_last(batch.times.gather(1, order_BL))
         return cls(batch.lengths, batch.valid, times, order_BL)
+
+    def last(self, x: Tensor) -> Tensor:
+        """`x` (B, L, ...) at the last event of each row, read forwards."""
+        return x[torch.arange(len(x), device=x.device), self.lengths - 1]
 
     def turn(self, x: Tensor, dim: int = 1) -> Tensor:
         """`x` (B, ...), positions along `dim`, from the order of events to that of reading, or back."""
@@ -110,10 +115,9 @@ class CellMixer(Mixer):
 
     def convolve(self, x_BLD: Tensor) -> Tensor:
         """Each position with the W-1 before it."""
-        if self.conv_kernel is None:
+        if self.conv_kernel is None or self.conv_bias is None:
             return x_BLD
-        padded = F.pad(x_BLD, (0, 0, self.conv_width - 1, 0))
-        return F.silu(F.conv1d(padded.mT, self.conv_kernel, self.conv_bias, groups=self.width)).mT
+        return causal_conv_silu(x_BLD, self.conv_kernel, self.conv_bias)
 
     def convolve_step(self, x_BD: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
         """One more event, and the inputs still needed after it. One sum costs less than a convolution is set up for."""
@@ -138,17 +142,6 @@ class CellMixer(Mixer):
         if facts is None or self.time_gate is None:
             return None
         return F.linear(facts.to(self.time_gate.dtype), self.time_gate)
-
-    def normalise(self, h: Tensor) -> Tensor:
-        """(..., H, K) as (..., D), each head of a size that is learned."""
-        if self.head_norm is None:
-            return h.flatten(-2)
-        return F.rms_norm(precise(h), h.shape[-1:], eps=1e-6).flatten(-2).to(h.dtype) * self.head_norm
-
-
-def precise(x: Tensor) -> Tensor:
-    """In float32 at least: half precision is too coarse for gates and norms."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def _since_last(times_BL: Tensor) -> Tensor:

@@ -7,18 +7,17 @@ Shapes: B rows, L positions, D width of the stack, P width inside, H heads, K = 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seqrec.kernels.fused import ACTIVATIONS, capped_gates, gated_head_norm, split
 from seqrec.kernels.mlstm import effective_attention, initial_state, mlstm, mlstm_prefill, mlstm_step
+from seqrec.models.layers import Linear
 from seqrec.models.xlstm.config import XLSTMConfig
-from seqrec.models.xlstm.mixers import CellMixer, CellState, Rows, precise
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "silu": F.silu}
+from seqrec.models.xlstm.mixers import CellMixer, CellState, Rows
 
 
 class Projected(NamedTuple):
@@ -54,14 +53,14 @@ class MLSTMMixer(CellMixer):
         super().__init__(config, P)
         self.kernels = config.chunkwise_kernel, config.sequence_kernel, config.step_kernel
         self.gate_cap = config.gate_cap
-        self.up = nn.Linear(D, 2 * P, bias=False) if config.projection == "pre" else None
+        self.up = Linear(D, 2 * P, bias=False) if config.projection == "pre" else None
         gate = "silu" if self.up is not None else config.output_gate
-        self.activation = ACTIVATIONS.get(gate)
+        self.activation = gate if gate in ACTIVATIONS else None
         gated = self.up is None and self.activation is not None
-        self.query_key = nn.Linear(P, 2 * P, bias=False)
-        self.value_output = nn.Linear(P, 2 * P if gated else P, bias=False)
-        self.gates = nn.Linear(P, 2 * H)
-        self.out = nn.Linear(P, D, bias=False)
+        self.query_key = Linear(P, 2 * P, bias=False)
+        self.value_output = Linear(P, 2 * P if gated else P, bias=False)
+        self.gates = Linear(P, 2 * H)
+        self.out = Linear(P, D, bias=False)
         self.weights = Weights(
             up=None if self.up is None else self.up.weight,
             query_key=self.query_key.weight,
@@ -86,9 +85,9 @@ class MLSTMMixer(CellMixer):
         """All that the cell and the way out of it need."""
         x_BLP, outer = self._widen(x_BLD)
         c_BLP = self.convolve(x_BLP)
-        q, k = self.query_key(c_BLP).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = (part.transpose(1, 2) for part in split(self.query_key(c_BLP), 2, self.num_heads, -1))
         v_BLP, gate = self._values(x_BLP, outer)
-        i, f = self._cap(self.gates(c_BLP), rows.elapsed).mT.chunk(2, 1)
+        i, f = capped_gates(self._shifted(self.gates(c_BLP), rows.elapsed), self.gate_cap)
         return Projected(q, k, v_BLP.unflatten(-1, (self.num_heads, -1)).transpose(1, 2), i, f, gate, x_BLP)
 
     def initial_state(self, batch: int) -> CellState:
@@ -110,14 +109,10 @@ class MLSTMMixer(CellMixer):
         v_BP = F.linear(x_BP, w.value_output)
         if w.up is None and self.activation is not None:
             v_BP, gate = v_BP.chunk(2, -1)
-        i, f = self._cap(F.linear(c_BP, w.gates, w.gates_bias), elapsed_BE).chunk(2, -1)
-        h, cell = mlstm_step(q, k, v_BP.view(q.shape), i, f, state.cell, kernel=self.kernels[2])
-        y = h.flatten(1)
-        if w.head_norm is not None:
-            y = F.rms_norm(precise(h), h.shape[-1:], eps=1e-6).flatten(1).to(h.dtype) * w.head_norm
-        if gate is not None and self.activation is not None:
-            y = y * self.activation(gate)
-        return F.linear(y, w.out), CellState(cell, recent)
+        gates = self._shifted(F.linear(c_BP, w.gates, w.gates_bias), elapsed_BE)
+        i, f = capped_gates(gates.unsqueeze(1), self.gate_cap)
+        h, cell = mlstm_step(q, k, v_BP.view(q.shape), i.squeeze(-1), f.squeeze(-1), state.cell, kernel=self.kernels[2])
+        return F.linear(gated_head_norm(h, w.head_norm, gate, self.activation), w.out), CellState(cell, recent)
 
     def inspect(self, x_BLD: Tensor, rows: Rows) -> dict[str, Tensor]:
         q, k, _, i, f, _, _ = self.project(x_BLD, rows)
@@ -127,23 +122,21 @@ class MLSTMMixer(CellMixer):
         """What the cell works on (..., P), and its output gate where that comes from outside."""
         if self.up is None:
             return x, None
-        inner, gate = self.up(x).chunk(2, -1)
+        inner, gate = split(self.up(x), 2, -1)
         return inner, gate
 
     def _values(self, x: Tensor, outer: Tensor | None) -> tuple[Tensor, Tensor | None]:
         values = self.value_output(x)
         if outer is not None or self.activation is None:
             return values, outer
-        values, gate = values.chunk(2, -1)
+        values, gate = split(values, 2, -1)
         return values, gate
 
-    def _cap(self, gates: Tensor, elapsed: Tensor | None) -> Tensor:
-        """Input and forget gates before activation (..., 2 H), with what elapsed time adds, and capped."""
-        gates = precise(gates)
-        if (shift := self.forget_shift(elapsed)) is not None:
-            gates = gates + F.pad(shift, (self.num_heads, 0))
-        return gates if self.gate_cap is None else self.gate_cap * torch.tanh(gates / self.gate_cap)
+    def _shifted(self, gates: Tensor, elapsed: Tensor | None) -> Tensor:
+        """Input and forget gates before activation (..., 2 H), with what elapsed time adds."""
+        if (shift := self.forget_shift(elapsed)) is None:
+            return gates
+        return gates.to(torch.promote_types(gates.dtype, torch.float32)) + F.pad(shift, (self.num_heads, 0))
 
     def _mix(self, h: Tensor, gate: Tensor | None) -> Tensor:
-        y = self.normalise(h)
-        return self.out(y if gate is None or self.activation is None else y * self.activation(gate))
+        return self.out(gated_head_norm(h, self.head_norm, gate, self.activation))

@@ -27,7 +27,7 @@ from seqrec.data.batches import NO_TIME, Batch
 from seqrec.errors import ConfigError
 from seqrec.models import cloze
 from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import ItemTable, SwiGLU
+from seqrec.models.layers import ItemTable, SwiGLU, add_and_norm
 from seqrec.models.xlstm.attention import AttentionMixer
 from seqrec.models.xlstm.config import XLSTMConfig
 from seqrec.models.xlstm.elapsed import elapsed
@@ -68,10 +68,27 @@ class XLSTM(SequenceModel):
         return super().training_batch(batch)
 
     def encode(self, batch: Batch) -> Tensor:
-        x_BLD = self.dropout(self.embed(batch))
+        x_BLD, y_BLD = self.dropout(self.embed(batch)), None
         for block, rows in self._readings(batch):
-            x_BLD = rows.turn(block(rows.turn(x_BLD), rows))
-        return self.items.query(self.norm(x_BLD))
+            if rows.order is None:
+                x_BLD, y_BLD = block(x_BLD, y_BLD, rows)
+            else:  # what is turned is the sum
+                x_BLD, y_BLD = block(rows.turn(self._add(x_BLD, y_BLD)), None, rows)
+                x_BLD, y_BLD = rows.turn(self._add(x_BLD, y_BLD)), None
+        return self._query(x_BLD, y_BLD)
+
+    def last_state(self, batch: Batch) -> Tensor:
+        """What the top block does to each event by itself, it does to the last one only."""
+        if self.bidirectional:
+            return super().last_state(batch)
+        *below, (top, rows) = self._readings(batch)
+        x_BLD, y_BLD = self.dropout(self.embed(batch)), None
+        for block, _ in below:
+            x_BLD, y_BLD = block(x_BLD, y_BLD, rows)
+        return self._query(*top.last(x_BLD, y_BLD, rows))
+
+    def query(self, batch: Batch) -> Tensor:
+        return super().query(cloze.with_mask(batch, self.num_items + 1) if self.bidirectional else batch)
 
     def embed(self, batch: Batch) -> Tensor:
         """What enters the first block (B, L, D)."""
@@ -81,9 +98,6 @@ class XLSTM(SequenceModel):
 
     def item_vectors(self) -> ItemVectors:
         return self.items.vectors()
-
-    def scores(self, batch: Batch, items: Tensor | None = None) -> Tensor:
-        return super().scores(cloze.with_mask(batch, self.num_items + 1) if self.bidirectional else batch, items)
 
     def initial_state(self, batch: int) -> XLSTMState:
         """What `batch` empty histories leave behind."""
@@ -134,8 +148,16 @@ class XLSTM(SequenceModel):
             for name, shown in block.mixer.inspect(block.mixer_norm(x_BLD), rows).items():
                 shown = rows.turn(shown, 2)
                 found[f"{name}.{number}"] = rows.turn(shown, 3) if shown.dim() == 4 else shown
-            x_BLD = rows.turn(block(x_BLD, rows))
+            x_BLD = rows.turn(self._add(*block(x_BLD, None, rows)))
         return found
+
+    def _add(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """The stream (..., D) with what the block before would add to it."""
+        return x if y is None else x + self.dropout(y)
+
+    def _query(self, x: Tensor, y: Tensor | None) -> Tensor:
+        """What items are compared with (..., D), from what the top block leaves and would add."""
+        return self.items.query(add_and_norm(x, y, self.norm, self.dropout, x.dtype)[1])
 
     def _readings(self, batch: Batch) -> list[tuple[Block, Rows]]:
         """Each block with the rows as it reads them: a bidirectional model's cells go forth and back in turns."""
@@ -160,6 +182,7 @@ class XLSTM(SequenceModel):
 class Block(nn.Module):
     """x + mixer(norm(x)), then x + feedforward(norm(x)), with dropout on both branches.
 
+    `forward` leaves the last sum to who comes next: see `add_and_norm`.
     An mLSTM inside a wider space (projection `pre`) has its feed-forward layer around it and none after.
     """
 
@@ -177,14 +200,20 @@ class Block(nn.Module):
             self.weights = self.feedforward_norm.weight, gate_up, down
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BLD: Tensor, rows: Rows) -> Tensor:
-        x_BLD = x_BLD + self.dropout(self.mixer(self.mixer_norm(x_BLD), rows))
-        return x_BLD if self.feedforward is None else x_BLD + self.dropout(self._feed(x_BLD))
+    def forward(self, x_BLD: Tensor, y_BLD: Tensor | None, rows: Rows) -> tuple[Tensor, Tensor]:
+        """From the stream and what the block before would add to it to the same after this block."""
+        x_BLD, y_BLD = add_and_norm(x_BLD, y_BLD, self.mixer_norm, self.dropout)
+        return self._feed(x_BLD, self.mixer(y_BLD, rows))
+
+    def last(self, x_BLD: Tensor, y_BLD: Tensor | None, rows: Rows) -> tuple[Tensor, Tensor]:
+        """What `forward` gives after the last event of each row, (B, D) both."""
+        x_BLD, y_BLD = add_and_norm(x_BLD, y_BLD, self.mixer_norm, self.dropout)
+        return self._feed(rows.last(x_BLD), rows.last(self.mixer(y_BLD, rows)))
 
     def prefill(self, x_BLD: Tensor, rows: Rows) -> tuple[Tensor, MixerState]:
         y_BLD, state = self.mixer.prefill(self.mixer_norm(x_BLD), rows)
         x_BLD = x_BLD + y_BLD
-        return x_BLD if self.feedforward is None else x_BLD + self._feed(x_BLD), state
+        return x_BLD if self.feedforward is None else x_BLD + self.feedforward(self.feedforward_norm(x_BLD)), state
 
     def step(self, x_BD: Tensor, state: MixerState, elapsed_BE: Tensor | None) -> tuple[Tensor, MixerState]:
         y_BD, state = self.mixer.step(self.mixer_norm(x_BD), state, elapsed_BE)
@@ -195,5 +224,9 @@ class Block(nn.Module):
         gate, up = F.linear(F.rms_norm(x_BD, x_BD.shape[-1:], norm, 1e-6), gate_up).chunk(2, -1)
         return x_BD + F.linear(F.silu(gate) * up, down), state
 
-    def _feed(self, x_BLD: Tensor) -> Tensor:
-        return self.feedforward(self.feedforward_norm(x_BLD))  # type: ignore[misc]
+    def _feed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The feed-forward layer, where there is one, as the two before."""
+        if self.feedforward is None:
+            return x, y
+        x, y = add_and_norm(x, y, self.feedforward_norm, self.dropout)
+        return x, self.feedforward(y)

@@ -1,0 +1,1 @@
+"""What `seqrec bench` measures: read `measure.py` first."""
