@@ -54,7 +54,7 @@ def test_kernels_among_candidates_are_the_reference(shape: tuple[int, int, int, 
 
 
 def test_work_is_cut_so_that_every_tile_is_met_once() -> None:
-    like = torch.empty(0)
+    like = torch.empty(0, 128)
     for rows in (1, 100, 14_600, 1_000_000):
         for others in (1, 63, 3416, 25_600, 1_000_000):
             cut = Pass(128, 64, 8, 3, 1)
@@ -62,6 +62,7 @@ def test_work_is_cut_so_that_every_tile_is_met_once() -> None:
             tiles = -(-others // cut.met)
             assert (number - 1) * share < tiles <= number * share
             assert 1 <= number <= triton_plan.MOST
+            assert number == 1 or number * rows * 128 <= triton_plan.NUMBERS
 
 
 def test_where_no_position_counts_nothing_is_lost_or_learned() -> None:

@@ -27,7 +27,7 @@ from seqrec.training.step import Step
 #: Steps of each shape that are not timed: one sets up, one may be recorded. Then as many as are timed.
 WARM_UP, TIMED = 2, 5
 #: Seconds that an epoch may take to be run whole, instead of being added up from its steps.
-WHOLE = 10.0
+WHOLE = 2.0
 #: Rows and width of a batch.
 Shape = tuple[int, int]
 

@@ -34,8 +34,9 @@ class _Seen(TorchDispatchMode):
         self.products: Counter[Product] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.ops.aten.mm.default, torch.ops.aten.addmm.default):
-            a, b = args[-2:]
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            first = 0 if func.overloadpacket is torch.ops.aten.mm else 1  # behind what is added
+            a, b = args[first : first + 2]
             self.products[a.shape[0], a.shape[1], b.shape[1]] += 1
         return func(*args, **(kwargs or {}))
 

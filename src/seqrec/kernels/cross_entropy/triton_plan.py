@@ -30,14 +30,14 @@ class Tiles(NamedTuple):
 
 #: By the largest width they are for; the fastest of ten on an H100.
 TILES_16_BIT = {
-    128: Tiles(Pass(128, 128, 8, 3, 1), Pass(128, 32, 4, 4, 2)),
+    128: Tiles(Pass(128, 128, 8, 3, 1), Pass(64, 64, 4, 3, 2)),
     256: Tiles(Pass(128, 64, 8, 3, 1), Pass(128, 64, 8, 3, 1)),
 }
 TILES_32_BIT = Tiles(Pass(64, 32, 4, 2, 1), Pass(64, 32, 4, 2, 1))
 #: What starting and ending a program costs, in tiles that it meets.
 OVERHEAD = 4
-#: Most parts: each is a float32 matrix of sums.
-MOST = 8
+#: Most parts, and numbers that all of them hold at most: each is a float32 matrix of sums.
+MOST, NUMBERS = 8, 1 << 26
 #: SMs where no GPU is asked: Triton's interpreter.
 SMS = 132
 
@@ -57,6 +57,7 @@ def parts(rows: int, others: int, cut: Pass, like: Tensor) -> tuple[int, int]:
     def rounds(number: int) -> int:
         return -(-blocks * number // (sms * cut.together)) * (-(-count // number) + OVERHEAD)
 
-    best = min(range(1, min(count, MOST) + 1), key=rounds)
+    most = max(1, min(count, MOST, NUMBERS // (rows * like.shape[-1])))
+    best = min(range(1, most + 1), key=rounds)
     share = -(-count // best)
     return -(-count // share), share

@@ -27,7 +27,7 @@ from seqrec.kernels.mlstm.triton_common import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["ib", "ih", "L", "H", "blocks", "chunk_blocks"])
 def gradients(
     q, k, v, i, f, h, n, m, dh, dq, dk, dv, di, decay_gradient, entries, log_scale, entry_gradients, histories,
     qb, qh, ql, vb, vh, vl, ib, ih, il, L, H, blocks, chunk_blocks, scale,
@@ -214,7 +214,7 @@ def _meet_later(
     return dk_SK, dv_SV, gap + tl.sum(log_f_S, 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["fb", "fh", "L", "H", "chunks"])
 def chunk_gradients(
     q, f, h, n, m, dh, entry_gradients, log_scale, histories,
     qb, qh, ql, fb, fh, fl, L, H, chunks, chunk_blocks, scale,
@@ -258,7 +258,7 @@ def chunk_gradients(
     store_state(entry_gradients, state, columns_K, columns_V, memory_KV, normaliser_K, K, V)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L", "H", "chunks"])
 def carry_gradients(entry_gradients, log_scale, decay, histories, L, H, chunks, chunk_length,
                     SIZE: tl.constexpr, S: tl.constexpr, HAS_STARTS: tl.constexpr):  # fmt: skip
     """The way back of `triton_forward.carry`: adds to the gradient of each entry, from its own chunk alone so far,
@@ -284,7 +284,7 @@ def carry_gradients(entry_gradients, log_scale, decay, histories, L, H, chunks, 
         after = before
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["fb", "fh", "L", "H"])
 def forget_gradients(f, decay_gradient, ending, df, fb, fh, fl, L, H, S: tl.constexpr, HAS_ENDING: tl.constexpr):
     """One program per row and head, from its end to its start: df (B, H, L), before activation. What a forget gate
     does to one decay it does to all later ones, and to the state at the end: `ending` (B, H)."""

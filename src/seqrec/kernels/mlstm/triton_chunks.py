@@ -18,6 +18,8 @@ from seqrec.kernels.mlstm import triton_backward, triton_forward
 
 #: Rows up to this length are not cut; longer ones into chunks of `CHUNK` positions (measured on an H100).
 ONE_CHUNK, CHUNK = 256, 128
+#: A last block of so few positions is one of so few.
+SHORT = 16
 #: How many numbers of a state one program carries from chunk to chunk.
 PART = 512
 
@@ -35,15 +37,17 @@ class Plan(NamedTuple):
     stages: int
 
     @classmethod
-    def of(cls, L: int, K: int, V: int) -> Plan:
-        """The division for L positions. Blocks, warps and stages: the fastest on an H100, forward and backward."""
-        S = min(64, max(16, triton.next_power_of_2(L)))
+    def of(cls, q: Tensor, V: int) -> Plan:
+        """The division for queries (B, H, L, K). Blocks, warps and stages: the fastest on an H100, forward and
+        backward; but few kinds of blocks, for each one is compiled, and blocks of float32 that compile fast."""
+        (L, K), half = q.shape[2:], q.dtype != torch.float32
+        S = 64 if half else 32
         blocks = triton.cdiv(L, S)
-        rest = max(16, triton.next_power_of_2(L % S)) if blocks > 1 and L % S else S
+        short = SHORT if half and 0 < L % S <= SHORT else 0
         chunk_blocks = blocks if L <= ONE_CHUNK else CHUNK // S
         chunks = triton.cdiv(blocks, chunk_blocks)
         stages = 2 if chunks > 1 and max(K, V) <= 64 else 1
-        return cls(S, rest if rest < S else 0, blocks, chunk_blocks, chunks, warps=4, stages=stages)
+        return cls(S, short, blocks, chunk_blocks, chunks, warps=4, stages=stages)
 
 
 class Entries(NamedTuple):

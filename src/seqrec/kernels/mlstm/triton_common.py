@@ -16,7 +16,7 @@ import triton.language as tl
 #: Below every log weight there is, and finite, so that a difference of two is not NaN.
 FLOOR = tl.constexpr(-1.0e30)
 #: In `tl.dot`; float32 inputs are meant to stay float32.
-PRECISION = tl.constexpr("ieee")
+PRECISION = tl.constexpr("tf32x3")
 
 
 @triton.jit

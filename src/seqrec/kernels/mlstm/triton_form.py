@@ -71,7 +71,7 @@ class _Function(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         (q, k), (v,), (i, f) = alike(q, k), alike(v), alike(i, f)
         K = q.shape[-1]
-        plan = Plan.of(q.shape[2], K, v.shape[-1])
+        plan = Plan.of(q, v.shape[-1])
         entered = Entries()
         if ends or plan.chunks > 1:
             entered = enter(k, v, i, f, memory, normaliser, log_scale, histories, plan)

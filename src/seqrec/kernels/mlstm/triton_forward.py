@@ -22,7 +22,7 @@ from seqrec.kernels.mlstm.triton_common import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["ib", "ih", "L", "H", "blocks", "chunk_blocks"])
 def hidden_states(
     q, k, v, i, f, h, n, m, entries, log_scale, histories,
     qb, qh, ql, vb, vh, vl, ib, ih, il, L, H, blocks, chunk_blocks, scale,
@@ -128,7 +128,7 @@ def _recall(
     return h_SV, n_S, m_S
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["ib", "ih", "L", "H", "chunks"])
 def chunk_states(
     k, v, i, f, entries, local_scale, decay, histories,
     kb, kh, kl, vb, vh, vl, ib, ih, il, L, H, chunks, chunk_blocks,
@@ -172,7 +172,7 @@ def chunk_states(
     tl.store(decay + row * chunks + chunk, gap)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["L", "H", "chunks"])
 def carry(entries, log_scale, local_scale, decay, histories, L, H, chunks, chunk_length,
           SIZE: tl.constexpr, S: tl.constexpr, HAS_STARTS: tl.constexpr):  # fmt: skip
     """One program per row, head and S numbers of the state. Of `entries` the first is what the row is entered with;
