@@ -9,6 +9,9 @@ from torch import Tensor
 
 from seqrec.kernels.cross_entropy import linear_cross_entropy, shared_cross_entropy
 
+#: Of candidates: whether their scores have a bias, and whether those of the targets have.
+BIASES = [(False, False), (True, True), (True, False), (False, True)]
+
 
 class Case(NamedTuple):
     """Float64 on the CPU. `leaves`: h, weight, bias; of candidates h, weight, bias, own, own_bias. None: not there."""
@@ -35,13 +38,15 @@ def catalogue(
     return Case([normal(positions, width), normal(items, width), bias], targets, None, smoothing, cosine)
 
 
-def candidates(positions: int, items: int, width: int, drawn: int, *, biased: bool = False) -> Case:
+def candidates(
+    positions: int, items: int, width: int, drawn: int, *, biased: bool = False, own_biased: bool = False
+) -> Case:
     """Of few items, so that candidates are often targets, and drawn more than once."""
     case = catalogue(positions, items, width)
     generator = torch.Generator().manual_seed(drawn)
     normal = torch.randn(positions + drawn, width + 1, generator=generator, dtype=torch.float64)
     own, rivals = normal.split([positions, drawn])
-    biases = (rivals[:, 0], own[:, 0]) if biased else (None, None)
+    biases = rivals[:, 0] if biased else None, own[:, 0] if own_biased else None
     ids = torch.randint(items, (drawn,), generator=generator)
     return Case([case.leaves[0], rivals[:, 1:], biases[0], own[:, 1:], biases[1]], case.targets, ids)
 

@@ -257,6 +257,7 @@ TRAIN = ("train", "log.csv", "sasrec", *COLUMNS)
         (4, "not a run folder", ("train", "--resume", "nothing_here")),
         (4, "holds a run already", (*TRAIN, *SETTINGS, "--out", "run")),
         (4, "is finished", ("train", "--resume", "run")),
+        (2, "leave out training.compile", ("train", "--resume", "run", "--compile", "off")),
         (6, "none of these is in the catalogue: 'what'", ("recommend", "run", "what")),
     ],
 )

@@ -121,6 +121,18 @@ def test_a_batch_of_lists_is_padded_on_the_right() -> None:
     assert len(batch) == 2
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_parts_of_a_batch_are_its_rows(rows: int) -> None:
+    whole = Batch.of([[1, 2], [3], [4, 5, 6]], times=[[1, 2], [3], [4, 5, 6]])
+    parts = whole.split(rows)
+    assert [len(part) for part in parts] == ([1, 1, 1] if rows == 1 else [2, 1] if rows == 2 else [3])
+    assert torch.equal(torch.cat([part.items for part in parts]), whole.items)
+    assert torch.equal(torch.cat([part.lengths for part in parts]), whole.lengths)
+    assert whole.times is not None
+    assert torch.equal(torch.cat([part.times for part in parts if part.times is not None]), whole.times)
+    assert all(part.users is None for part in parts)
+
+
 def clocked(lengths: list[int]) -> Sequences:
     """As `numbered`, the event of item j at 1,000 j milliseconds."""
     sequences = numbered(lengths)

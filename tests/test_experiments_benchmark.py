@@ -25,7 +25,7 @@ def test_every_product_of_a_step_is_counted() -> None:
     D, F, N, B, L = 8, 24, 50, 3, 5
     config = SASRecConfig(embedding_dim=D, num_blocks=2, num_heads=2, feedforward_factor=F / D, max_length=L + 1)
     model = SASRec(config, N).train()
-    found = products_of(model, Batch.of([[1 + row] * (L + 1) for row in range(B)]), bfloat16=False)
+    found = products_of(model, Batch.of([[1 + row] * (L + 1) for row in range(B)]), bfloat16=False, scored=N)
     T = B * L
     layers = [(D, 3 * D), (D, D), (D, F), (F, D)]
     expected: Counter[Any] = Counter()
@@ -50,6 +50,9 @@ def test_every_product_of_a_step_is_counted() -> None:
         ("nvjet_sm90_tst_128x256_64x4_2x1_v_bz_coopA_NNN", "matrix products"),
         ("aten::addmm", "matrix products"),
         ("aten::_log_softmax_backward_data", "loss"),
+        ("finish_item_gradients", "loss"),
+        ("gradients", "cells of the xLSTM"),
+        ("residual_norm_backward", "norms and residuals"),
         (
             "void at::native::(anonymous namespace)::fused_dropout_kernel_vec<c10::BFloat16>",
             "dropout and random numbers",
@@ -81,6 +84,19 @@ def test_a_benchmark_of_a_small_model(small_log: Path) -> None:
     assert found.step_seconds > 0 < found.products_seconds
     assert found.peak_memory_mib > 50
     assert sum(found.places.values()) == pytest.approx(1)
+
+
+def test_a_loss_of_few_items_is_counted_with_these(small_log: Path) -> None:
+    data = package.load_data(small_log, user="uid", item="iid", time="ts")
+    model = {"name": "sasrec", "embedding_dim": 16, "max_length": 8}
+    few, many = (
+        benchmark(RunConfig.from_dict({"model": model, "loss": loss}), data, "cpu")
+        for loss in ({"name": "sampled_softmax", "num_negatives": 1}, {"name": "softmax"})
+    )
+    assert few.step == many.step
+    positions = few.step[0] * few.step[1]
+    expected = 6 * positions * 16 * (data.sequences.num_items - 1) / 1e12
+    assert many.tera_flops - few.tera_flops == pytest.approx(expected)
 
 
 def test_a_fitted_model_is_sent_elsewhere(small_log: Path) -> None:

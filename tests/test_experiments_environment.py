@@ -13,7 +13,7 @@ import seqrec
 from conftest import COLUMNS, SMALL
 from seqrec.experiments import environment
 from seqrec.experiments import fit as fit_module
-from seqrec.experiments.environment import peak_memory_mib, process_peak_mib
+from seqrec.experiments.environment import choose_device, peak_memory_mib, process_peak_mib
 
 #: Says how much it has held itself.
 CHILD = "import sys, seqrec.experiments.environment as e; sys.stdout.write(str(e.process_peak_mib()))"
@@ -45,6 +45,15 @@ def test_without_the_count_of_linux_another_one_is_asked(
     assert process_peak_mib() > 0.9 * real
     monkeypatch.setitem(sys.modules, "resource", None)
     assert process_peak_mib() == 0.0
+
+
+def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    for name in ("cpu", "cuda", "cuda:1", "cuda:0"):
+        choose_device(name)
+    assert current == [torch.device("cuda:1"), torch.device("cuda:0")]
 
 
 @pytest.mark.parametrize(("model", "counted"), [("popularity", "cpu"), ("sasrec", "cpu:0")])

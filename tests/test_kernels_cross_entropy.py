@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cross_entropies import Case, candidates, catalogue, errors, run
+from cross_entropies import BIASES, Case, candidates, catalogue, errors, run
 from seqrec.errors import ConfigError
 from seqrec.kernels.cross_entropy import linear_cross_entropy, native, shared_cross_entropy
 
@@ -72,9 +72,11 @@ def test_loss_is_that_of_a_loop(
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("kernel", ["reference", "native"])
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (9, 2, 3, 1), (60, 12, 5, 20)])
-@pytest.mark.parametrize("biased", [False, True])
-def test_loss_among_candidates_is_that_of_a_loop(kernel: str, shape: tuple[int, int, int, int], biased: bool) -> None:
-    case = candidates(*shape, biased=biased)
+@pytest.mark.parametrize(("biased", "own_biased"), BIASES)
+def test_loss_among_candidates_is_that_of_a_loop(
+    kernel: str, shape: tuple[int, int, int, int], biased: bool, own_biased: bool
+) -> None:
+    case = candidates(*shape, biased=biased, own_biased=own_biased)
     assert float(run(case, kernel)[0]) == pytest.approx(slow(case), rel=1e-12, abs=1e-12)
 
 
@@ -96,11 +98,11 @@ def test_native_gradients_are_the_reference(
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("biased", "own_biased"), BIASES)
 def test_native_gradients_among_candidates_are_the_reference(
-    dtype: torch.dtype, tolerance: float, biased: bool
+    dtype: torch.dtype, tolerance: float, biased: bool, own_biased: bool
 ) -> None:
-    case = candidates(60, 12, 5, 20, biased=biased)
+    case = candidates(60, 12, 5, 20, biased=biased, own_biased=own_biased)
     assert max(errors(run(case, "native", dtype), run(case, "reference"))) < tolerance
 
 

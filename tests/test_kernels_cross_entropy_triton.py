@@ -8,8 +8,8 @@ import os
 import pytest
 import torch
 
-from cross_entropies import candidates, catalogue, errors, run
-from seqrec.kernels.cross_entropy import linear_cross_entropy
+from cross_entropies import BIASES, Case, candidates, catalogue, errors, run
+from seqrec.kernels.cross_entropy import linear_cross_entropy, shared_cross_entropy
 
 pytest.importorskip("triton")
 CUDA = torch.cuda.is_available()
@@ -29,7 +29,7 @@ def _tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Small ones make many tiles of little data, and parts."""
     if request.param == "small tiles":
         small = Tiles(Pass(16, 32, 4, 2, 1), Pass(32, 16, 4, 2, 1))
-        monkeypatch.setattr(triton_form, "tiles", lambda width, dtype: small)
+        monkeypatch.setattr(triton_form, "tiles", lambda rows: small)
         monkeypatch.setattr(triton_plan, "OVERHEAD", 0)
 
 
@@ -47,10 +47,33 @@ def test_kernels_are_the_reference(shape: tuple[int, int, int], biased: bool, sm
 
 @pytest.mark.usefixtures("_tiles")
 @pytest.mark.parametrize("shape", [(1, 2, 16, 1), (60, 12, 5, 20), (70, 200, 24, 90)])
-@pytest.mark.parametrize("biased", [False, True])
-def test_kernels_among_candidates_are_the_reference(shape: tuple[int, int, int, int], biased: bool) -> None:
-    case = candidates(*shape, biased=biased)
+@pytest.mark.parametrize(("biased", "own_biased"), BIASES)
+def test_kernels_among_candidates_are_the_reference(
+    shape: tuple[int, int, int, int], biased: bool, own_biased: bool
+) -> None:
+    case = candidates(*shape, biased=biased, own_biased=own_biased)
     assert max(errors(run(case, "triton", torch.float32, DEVICE), run(case, "reference"))) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "case", [catalogue(20, 30, 16, biased=True), candidates(20, 12, 16, 9, biased=True, own_biased=True)]
+)
+def test_tensors_with_gaps_are_the_same(case: Case) -> None:
+    def spaced(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x, torch.full_like(x, 3)], -1)[..., 0]
+
+    leaves = [None if x is None else spaced(x.to(DEVICE, torch.float32)).requires_grad_() for x in case.leaves]
+    h, weight, bias, own, own_bias = [*leaves, None, None][:5]
+    targets = spaced(case.targets.to(DEVICE))
+    assert h is not None
+    assert weight is not None
+    if own is None or case.ids is None:
+        loss = linear_cross_entropy(h, weight, targets, bias=bias, kernel="triton")
+    else:
+        ids = spaced(case.ids.to(DEVICE, torch.int32))
+        loss = shared_cross_entropy(h, own, weight, targets, ids, own_bias=own_bias, bias=bias, kernel="triton")
+    found = [loss, *torch.autograd.grad(1.7 * loss, [x for x in leaves if x is not None])]
+    assert max(errors([x.detach().double().cpu() for x in found], run(case, "reference"))) < 1e-5
 
 
 def test_work_is_cut_so_that_every_tile_is_met_once() -> None:
@@ -63,6 +86,13 @@ def test_work_is_cut_so_that_every_tile_is_met_once() -> None:
             assert (number - 1) * share < tiles <= number * share
             assert 1 <= number <= triton_plan.MOST
             assert number == 1 or number * rows * 128 <= triton_plan.NUMBERS
+
+
+def test_small_gpus_get_tiles_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide, narrow = (torch.empty(0, width, dtype=torch.bfloat16) for width in (256, 128))
+    assert triton_plan.tiles(wide) != triton_plan.TILES_SMALL
+    monkeypatch.setattr(triton_plan, "shared_memory", lambda device: 102_400)
+    assert triton_plan.tiles(wide) == triton_plan.TILES_SMALL != triton_plan.tiles(narrow)
 
 
 def test_where_no_position_counts_nothing_is_lost_or_learned() -> None:

@@ -21,7 +21,6 @@ if not INTERPRETED and not torch.cuda.is_available():
     pytest.skip("no GPU, and TRITON_INTERPRET is not 1", allow_module_level=True)
 
 from seqrec.kernels.fused import (  # noqa: E402
-    half_linear,
     triton_convolution,
     triton_gates,
     triton_gelu_dropout,
@@ -235,21 +234,3 @@ def test_sums_of_columns(rows: int, columns: int) -> None:
     parts = normal(rows, columns).float()
     found = column_sums(parts.to(DEVICE)).cpu()
     torch.testing.assert_close(found, parts.double().sum(0).float(), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(3, 5, 16), (2, 700, 32)])
-@pytest.mark.parametrize("has_bias", [True, False])
-def test_linear_in_half_precision(shape: tuple[int, ...], has_bias: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if INTERPRETED:  # a product that leaves in another dtype is for GPUs
-        exact = torch.mm
-        monkeypatch.setattr(torch, "mm", lambda a, b, out_dtype: exact(a.to(out_dtype), b.to(out_dtype)))
-    x, weight, bias = normal(*shape).bfloat16(), normal(24, shape[-1], seed=1).float(), normal(24, seed=2).float()
-
-    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return half_linear.linear(x, weight, bias, torch.bfloat16)
-
-    leaves: list[Tensor | None] = [x, weight.bfloat16().float(), bias.bfloat16().float() if has_bias else None]
-    assert_alike(linear, torch.nn.functional.linear, leaves, TOLERANCE[torch.bfloat16])
-    given = [None if leaf is None else leaf.detach().to(DEVICE).requires_grad_() for leaf in leaves]
-    gradients = torch.autograd.grad(linear(*given).sum(), [leaf for leaf in given if leaf is not None])  # type: ignore[arg-type]
-    assert [gradient.dtype for gradient in gradients] == [leaf.dtype for leaf in given if leaf is not None]

@@ -197,3 +197,18 @@ def test_steps_are_the_reference() -> None:
         found, stored = triton_step.step(*(part.to(DEVICE, torch.float32) for part in event), stored)
         assert errors([found.cpu().double()], [h])[0] < 1e-5
     assert max(errors([part.cpu().double() for part in stored], list(state))) < 1e-5
+
+
+def test_what_a_single_row_leaves_behind_can_be_written_to() -> None:
+    """One row with one head has no gaps in memory, so copies for their sake would be none."""
+    x = case(20)
+    inputs = [part[:1, :1].to(DEVICE, torch.float32).requires_grad_() for part in x.inputs]
+    expected, found = [], []
+    for gradients, writes in ((expected, False), (found, True)):
+        h, after = triton_form.prefill(*inputs)
+        loss = h.sum()
+        if writes:
+            after.memory.detach().zero_()
+            after.normaliser.detach().zero_()
+        gradients += torch.autograd.grad(loss, inputs)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

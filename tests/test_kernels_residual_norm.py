@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqrec.errors import ConfigError
+from seqrec.kernels.dropout import dropout
 from seqrec.kernels.residual_norm import residual_norm
 
 Floats = npt.NDArray[np.float64]
@@ -55,7 +56,7 @@ def test_gradients_are_those_of_differences(bias: float | None) -> None:
 
 @pytest.mark.parametrize("norm", [nn.RMSNorm(32, eps=EPS), nn.LayerNorm(32, eps=EPS)], ids=["rms", "layer"])
 @pytest.mark.parametrize("share", [0.0, 0.3])
-def test_numbers_and_draws_are_those_of_the_modules_of_torch(norm: nn.RMSNorm | nn.LayerNorm, share: float) -> None:
+def test_numbers_and_draws_are_those_of_the_parts(norm: nn.RMSNorm | nn.LayerNorm, share: float) -> None:
     results = []
     for fused in (True, False):
         x, branch = (normal(4, 9, 32, seed=seed, dtype=torch.float32).requires_grad_() for seed in (0, 1))
@@ -64,7 +65,7 @@ def test_numbers_and_draws_are_those_of_the_modules_of_torch(norm: nn.RMSNorm | 
             bias = norm.bias if isinstance(norm, nn.LayerNorm) else None
             stream, normed = residual_norm(x, branch, norm.weight, bias, eps=EPS, dropout=share)
         else:
-            stream = x + nn.Dropout(share)(branch)
+            stream = x + dropout(branch, share)
             normed = norm(stream)
         gradients = torch.autograd.grad((normed.sin() + stream.cos()).sum(), [x, branch, *norm.parameters()])
         results.append([stream, normed, *gradients, torch.rand(1)])
@@ -75,7 +76,7 @@ def test_dropout_leaves_out_its_share_and_scales_the_rest() -> None:
     torch.manual_seed(0)
     x = torch.zeros(2000, 16)
     stream, _ = residual_norm(x, torch.ones_like(x), torch.ones(16), eps=EPS, dropout=0.2)
-    assert stream.unique().tolist() == pytest.approx([0, 1 / 0.8])
+    assert stream.unique().tolist() == pytest.approx([0, 1 / 0.8], rel=1e-4)
     assert (stream == 0).double().mean().item() == pytest.approx(0.2, abs=5 * (0.2 * 0.8 / stream.numel()) ** 0.5)
 
 

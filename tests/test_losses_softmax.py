@@ -13,15 +13,20 @@ from torch import Tensor
 
 from seqrec.data.batches import Batch
 from seqrec.data.sequences import PAD
+from seqrec.distributed import ALONE
 from seqrec.errors import ConfigError
+from seqrec.kernels.sharded_softmax import Shard
 from seqrec.losses.softmax import SoftmaxConfig, SoftmaxLoss
 from seqrec.models.base import ItemVectors, SequenceModelConfig
 from seqrec.models.layers import ItemTable
+from seqrec.models.sharded import ShardedItemVectors
 
 SEEDS = st.integers(0, 2**31)
 
 
-def loss(h_BLD: Tensor, targets_BL: Tensor, vectors: ItemVectors, smoothing: float = 0.0) -> Tensor:
+def loss(
+    h_BLD: Tensor, targets_BL: Tensor, vectors: ItemVectors | ShardedItemVectors, smoothing: float = 0.0
+) -> Tensor:
     batch = Batch(targets_BL, (targets_BL != PAD).sum(1))
     return SoftmaxLoss(SoftmaxConfig(label_smoothing=smoothing))(h_BLD, targets_BL, vectors, batch)
 
@@ -112,10 +117,12 @@ def test_positions_without_a_target_have_no_influence() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_without_any_target_the_loss_is_0_and_teaches_nothing(smoothing: float) -> None:
+@pytest.mark.parametrize("sharded", [False, True])
+def test_without_any_target_the_loss_is_0_and_teaches_nothing(smoothing: float, sharded: bool) -> None:
     h_BLD, targets, weight, bias = random_case(3, rows=2, length=3, items=5, width=3)
     leaves = [part.requires_grad_() for part in (h_BLD, weight, bias)]
-    found = loss(h_BLD, torch.full_like(targets, PAD), ItemVectors(weight, bias), smoothing)
+    vectors = ShardedItemVectors(weight, bias, Shard(0, 5, ALONE)) if sharded else ItemVectors(weight, bias)
+    found = loss(h_BLD, torch.full_like(targets, PAD), vectors, smoothing)
     assert found.item() == 0
     assert not any(gradient.any() for gradient in torch.autograd.grad(found, leaves))
 

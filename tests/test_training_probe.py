@@ -23,11 +23,12 @@ def surprise(model: object, history: list[int], target: int, max_length: int) ->
 
 
 @pytest.mark.parametrize(("name", "max_length"), [("sasrec", 32), ("xlstm", 32), ("xlstm", 7)])
-@pytest.mark.parametrize("histories", [128, 5])
+@pytest.mark.parametrize(("histories", "events"), [(128, 1 << 15), (5, 1 << 15), (128, 100)])
 def test_the_probe_is_the_mean_surprise(
-    name: str, max_length: int, histories: int, monkeypatch: pytest.MonkeyPatch
+    name: str, max_length: int, histories: int, events: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "HISTORIES", histories)
+    monkeypatch.setattr(module, "EVENTS", events)
     torch.manual_seed(0)
     model = build_model({"name": name, "embedding_dim": 16, "max_length": max_length, "dropout": 0.5}, ITEMS)
     model.eval()  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from seqrec.losses.softmax import SoftmaxConfig, SoftmaxLoss
 from seqrec.models.base import ItemVectors, SequenceModel
 from seqrec.models.build import build_model
 from seqrec.testing import ITEMS, synthetic_data
+from seqrec.training import step as step_module
 from seqrec.training.config import TrainingConfig
 from seqrec.training.step import Step
 
@@ -73,6 +74,24 @@ def test_steps_are_those_of_plain_pytorch() -> None:
         torch.testing.assert_close(weights[name], value, rtol=1e-6, atol=1e-9)
     for name, value in step.average.model.named_parameters():
         torch.testing.assert_close(value, average[name], rtol=1e-6, atol=1e-9)
+
+
+class Whole(SoftmaxLoss):
+    """The same loss, which does not say that it can come in parts."""
+
+    separable = False
+
+
+@pytest.mark.parametrize("name", ["sasrec", "xlstm", "bert4rec"])
+@pytest.mark.parametrize("piece", [1, 40, 10_000])
+def test_pieces_of_a_batch_are_the_batch(name: str, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_module, "PIECE", piece)
+    config = SoftmaxConfig(label_smoothing=0.1)
+    whole, _, expected = run(name, "cpu", Whole(config), dtype=torch.float64)
+    told, _, weights = run(name, "cpu", SoftmaxLoss(config), dtype=torch.float64)
+    torch.testing.assert_close(told, whole, rtol=1e-6, atol=1e-7)
+    for key, value in expected.items():
+        torch.testing.assert_close(weights[key], value, rtol=1e-5, atol=1e-7)
 
 
 @on_gpu

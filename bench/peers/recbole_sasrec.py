@@ -6,6 +6,7 @@ prints a line of JSON, and waits for a line that says `on` or `stop`; the clock 
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -33,8 +34,10 @@ FIXED = {
 def main(export: str, scores: str, given: str) -> None:
     """Prepare, say what is asked, train until told to stop."""
     folder, settings = Path(export).resolve(), json.loads(given)
-    with tempfile.TemporaryDirectory() as checkpoints:
-        places = {"data_path": str(folder.parent), "checkpoint_dir": checkpoints}
+    scores = str(Path(scores).resolve())
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)  # RecBole writes its logs where it stands
+        places = {"data_path": str(folder.parent), "checkpoint_dir": place}
         sys.argv = sys.argv[:1]  # RecBole reads the command line too
         files = [str(folder / "recbole.yaml")]
         config = Config("SASRec", folder.name, files, {**FIXED, **places, "epochs": 10**6, **settings})

@@ -91,7 +91,7 @@ def main(folder: str, scores: str, given: str) -> None:
     loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
     clock = Clock(data, config.evaluation)
     with tempfile.TemporaryDirectory() as place:
-        run = RunFolder.create(Path(place) / "run", config.to_dict(), environment(clock.device), data.facts)
+        run = RunFolder.create(Path(place) / "run", config.to_dict(), environment(clock.device), dict(data.facts))
         trainer = Trainer(model, loss, clock, config.training, run, config.seed, [clock])
         cases = data.cases("validation")
         users, items = data.user_ids(), data.catalogue.ids

@@ -9,7 +9,6 @@ Shapes: B rows, T rows of one rank, R ranks.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -310,7 +309,6 @@ def join(device: str = "auto") -> Iterator[Ranks]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     ranks.sum(torch.zeros(1, device=where if on_gpu else "cpu"))  # NCCL connects now, and not in a step
     yield ranks
-    gc.collect()  # recorded steps hold on to the connections
     dist.destroy_process_group()  # not after an error: it would wait for a rank that is gone
 
 

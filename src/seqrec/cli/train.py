@@ -61,6 +61,8 @@ def train(
     changes = options.changes(settings) | {f"data.{name}": value for name, value in columns.items()}
     if compile_ is not None:
         changes["training.compile"] = compile_
+    if resume is not None and changes:
+        raise ConfigError(f"--resume goes on with the settings of the run: leave out {', '.join(changes)}.")
     with join(device) as ranks:
         screen.quiet = not ranks.is_main
         config, prepared = ranks.first_here(lambda: _prepared(data, model, preset, changes, resume, screen))

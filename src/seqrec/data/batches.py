@@ -54,6 +54,14 @@ class Batch:
         """The same rows with other items in them."""
         return replace(self, items=items_BL)
 
+    def split(self, rows: int) -> list[Batch]:
+        """Batches of `rows` rows, the last one perhaps of fewer; views."""
+        nothing = [None] * -(-len(self) // rows)
+        users = nothing if self.users is None else self.users.split(rows)
+        times = nothing if self.times is None else self.times.split(rows)
+        parts = zip(self.items.split(rows), self.lengths.split(rows), users, times, strict=True)
+        return [Batch(*part) for part in parts]
+
     def tail(self, events: int) -> Batch:
         """The last `events` events of each row: what a model that reads no more is shown."""
         if self.items.shape[1] <= events:

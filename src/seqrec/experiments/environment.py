@@ -19,7 +19,7 @@ STATUS = Path("/proc/self/status")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The named device; `auto` is the first GPU where there is one.
+    """The named device; `auto` is the first GPU where there is one. A GPU becomes torch's current one.
 
     Raises:
         ConfigError: there is no such device.
@@ -32,6 +32,8 @@ def choose_device(name: str = "auto") -> torch.device:
         raise ConfigError(f"--device {name}: choose auto, cpu, cuda or cuda:NUMBER.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: this torch sees {torch.cuda.device_count()} GPUs. See `seqrec doctor`.")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # Triton's kernels and recorded steps run there, wherever their tensors lie
     return device
 
 

@@ -24,22 +24,26 @@ def has_triton() -> bool:
     return find_spec("triton") is not None
 
 
-def require_triton(*tensors: Tensor) -> None:
-    """Refuse what the kernels cannot do.
-
-    Raises:
-        ConfigError: the tensors do not fit, or are on no GPU and Triton's interpreter is not on.
-        MissingExtraError: Triton is not installed.
-    """
-    x = tensors[0]
+def require_heads(*tensors: Tensor) -> None:
+    """Refuse heads (..., width) that the kernels do not take, and what `require_triton` refuses."""
     if not fits(*tensors):
         widths = " and ".join(str(width) for width in dict.fromkeys(part.shape[-1] for part in tensors))
         raise ConfigError(
-            f"kernel triton takes heads of width {WIDTHS} in 16 or 32 bits, not {widths} in {x.dtype}: "
+            f"kernel triton takes heads of width {WIDTHS} in 16 or 32 bits, not {widths} in {tensors[0].dtype}: "
             "choose native or auto."
         )
+    require_triton(tensors[0], "native")
+
+
+def require_triton(x: Tensor, other: str) -> None:
+    """Refuse to run a Triton kernel where it cannot run; `other` can be chosen instead.
+
+    Raises:
+        ConfigError: x is on no GPU and Triton's interpreter is not on.
+        MissingExtraError: Triton is not installed.
+    """
     if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ConfigError(f"kernel triton runs on a GPU, not on {x.device.type}: choose native or auto.")
+        raise ConfigError(f"kernel triton runs on a GPU, not on {x.device.type}: choose {other} or auto.")
     if not has_triton():
         raise MissingExtraError("Triton", "triton")
 

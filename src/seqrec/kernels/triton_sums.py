@@ -15,7 +15,7 @@ ROWS, COLUMNS, SHARE = 32, 64, 256
 
 
 @triton.jit(do_not_specialize=["T"])
-def sums(x, total, T, C, share, R: tl.constexpr, W: tl.constexpr):
+def add_columns(x, total, T, C, share, R: tl.constexpr, W: tl.constexpr):
     """One program per W columns and `share` rows, always in the same order."""
     column_W = tl.program_id(0) * W + tl.arange(0, W)
     first = tl.program_id(1).to(tl.int64) * share
@@ -33,5 +33,5 @@ def column_sums(x_TC: Tensor) -> Tensor:
     T, C = x_TC.shape
     share = T if T <= 4 * SHARE else SHARE
     parts = torch.empty(triton.cdiv(T, share), C, device=x_TC.device)
-    sums[(triton.cdiv(C, COLUMNS), len(parts))](x_TC, parts, T, C, share, R=ROWS, W=COLUMNS, num_warps=4)
+    add_columns[(triton.cdiv(C, COLUMNS), len(parts))](x_TC, parts, T, C, share, R=ROWS, W=COLUMNS, num_warps=4)
     return parts[0] if len(parts) == 1 else column_sums(parts)

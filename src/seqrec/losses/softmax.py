@@ -26,6 +26,7 @@ class SoftmaxLoss:
     """Mean cross-entropy over all positions that have a target."""
 
     Config = SoftmaxConfig
+    separable = True
 
     def __init__(self, config: SoftmaxConfig) -> None:
         self.config = config
@@ -35,7 +36,7 @@ class SoftmaxLoss:
         h_TD, targets_T, smoothing = h_BLD.flatten(0, 1), targets_BL.flatten(), self.config.label_smoothing
         if isinstance(item_vectors, ShardedItemVectors):
             losses_T = item_vectors.cross_entropy(h_TD, targets_T, smoothing)
-            return (losses_T.sum() / (targets_T != PAD).sum()).float()
+            return (losses_T.sum() / (targets_T != PAD).sum().clamp(min=1)).float()
         weight, bias, cosine = item_vectors
         return linear_cross_entropy(
             h_TD,

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
+from seqrec.kernels.dropout import dropout
 from seqrec.kernels.fused import split
 from seqrec.models import cloze
 from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import ItemTable, Linear
+from seqrec.models.layers import Dropout, ItemTable
 
 
 class BERT4RecConfig(cloze.ClozeConfig):
@@ -38,7 +39,7 @@ class BERT4Rec(SequenceModel):
         self.mask = nn.Parameter(torch.randn(D) * 0.1)
         # One position more than events are read: there stands the MASK that asks for the next one.
         self.positions = nn.Parameter(torch.randn(config.max_length + 1, D) * 0.1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.norm = nn.LayerNorm(D)
 
@@ -93,10 +94,10 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.feedforward_norm = nn.LayerNorm(D)
         self.feedforward = nn.Sequential(
-            Linear(D, hidden),
+            nn.Linear(D, hidden),
             nn.GELU(),
-            Linear(hidden, D),
-            nn.Dropout(config.dropout),
+            nn.Linear(hidden, D),
+            Dropout(config.dropout),
         )
 
     def forward(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
@@ -112,15 +113,14 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.dropout
-        self.qkv = Linear(config.embedding_dim, 3 * config.embedding_dim)
-        self.out = Linear(config.embedding_dim, config.embedding_dim)
+        self.qkv = nn.Linear(config.embedding_dim, 3 * config.embedding_dim)
+        self.out = nn.Linear(config.embedding_dim, config.embedding_dim)
 
     def forward(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
         q, k, v = self._heads(x_BLD)
-        dropout = self.dropout if self.training else 0.0
-        y_BHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=valid_BL[:, None, None], dropout_p=dropout)
-        y_BLD = self.out(y_BHLK.transpose(1, 2).flatten(2))
-        return F.dropout(y_BLD, self.dropout, self.training)
+        share = self.dropout if self.training else 0.0
+        y_BHLK = F.scaled_dot_product_attention(q, k, v, attn_mask=valid_BL[:, None, None], dropout_p=share)
+        return dropout(self.out(y_BHLK.transpose(1, 2).flatten(2)), share)
 
     def weights(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
         """The softmax weights (B, H, L, L) that `forward` applies, without dropout."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
 from seqrec.models.base import ItemVectors, SequenceModel, SequenceModelConfig
-from seqrec.models.layers import ItemTable, Recurrence, RecurrentState
+from seqrec.models.layers import Dropout, ItemTable, Recurrence, RecurrentState
 
 
 class GRU4RecConfig(SequenceModelConfig):
@@ -33,7 +33,7 @@ class GRU4Rec(SequenceModel):
         super().__init__(config, num_items)
         D, between = config.embedding_dim, config.dropout if config.num_layers > 1 else 0.0
         self.items = ItemTable(config, num_items)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.recurrence = Recurrence(nn.GRU(D, D, config.num_layers, batch_first=True, dropout=between), gru_cell)
         self.out = nn.Linear(D, D)
 

@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec.data.sequences import PAD
-from seqrec.kernels.fused import linear, swiglu, unit
+from seqrec.kernels.dropout import dropout
+from seqrec.kernels.fused import swiglu, unit
 from seqrec.kernels.residual_norm import residual_norm
 from seqrec.models.base import ItemVectors, SequenceModelConfig
 
@@ -81,11 +82,11 @@ def add_and_norm(
     return residual_norm(x, branch, norm.weight, bias, eps=norm.eps, dropout=share, dtype=dtype)
 
 
-class Linear(nn.Linear):
-    """nn.Linear, faster in half precision on a GPU."""
+class Dropout(nn.Dropout):
+    """nn.Dropout, faster on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
+        return dropout(x, self.p if self.training else 0.0)
 
 
 class SwiGLU(nn.Module):
@@ -93,8 +94,8 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.gate_up = Linear(width, 2 * hidden, bias=False)
-        self.down = Linear(hidden, width, bias=False)
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(swiglu(self.gate_up(x)))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
 from seqrec.models.base import ItemVectors, SequenceModel, SequenceModelConfig
-from seqrec.models.layers import ItemTable, Recurrence, RecurrentState, SwiGLU
+from seqrec.models.layers import Dropout, ItemTable, Recurrence, RecurrentState, SwiGLU
 
 
 class LSTMConfig(SequenceModelConfig):
@@ -34,7 +34,7 @@ class LSTM(SequenceModel):
         super().__init__(config, num_items)
         D, between = config.embedding_dim, config.dropout if config.num_layers > 1 else 0.0
         self.items = ItemTable(config, num_items)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.recurrence = Recurrence(nn.LSTM(D, D, config.num_layers, batch_first=True, dropout=between), lstm_cell)
         self.head = GatedHead(config)
 
@@ -68,7 +68,7 @@ class GatedHead(nn.Module):
     def __init__(self, config: LSTMConfig) -> None:
         super().__init__()
         D = config.embedding_dim
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.feedforward_norm = nn.RMSNorm(D, eps=1e-6)
         self.feedforward = SwiGLU(D, int(D * config.feedforward_factor))
         self.norm = nn.RMSNorm(D, eps=1e-6)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
 from seqrec.models.base import ItemVectors, SequenceModel, SequenceModelConfig
-from seqrec.models.layers import ItemTable
+from seqrec.models.layers import Dropout, ItemTable
 
 
 class NeuralCFConfig(SequenceModelConfig):
@@ -36,7 +36,7 @@ class NeuralCF(SequenceModel):
     def __init__(self, config: NeuralCFConfig, num_items: int) -> None:
         super().__init__(config, num_items)
         self.items = ItemTable(config, num_items)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.history_tower = Tower(config)
         self.item_tower = Tower(config)
 
@@ -61,9 +61,9 @@ class Tower(nn.Module):
         self.perceptron = nn.Sequential(
             nn.Linear(D, hidden),
             nn.GELU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(hidden, D),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
         )
         self.norm = nn.LayerNorm(D)
 

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
+from seqrec.kernels.dropout import dropout
 from seqrec.kernels.fused import gelu_dropout, split
 from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import ItemTable, Linear, StackConfig, add_and_norm
+from seqrec.models.layers import Dropout, ItemTable, StackConfig, add_and_norm
 
 
 class SASRecConfig(StackConfig):
@@ -31,7 +32,7 @@ class SASRec(SequenceModel):
         super().__init__(config, num_items)
         self.items = ItemTable(config, num_items)
         self.positions = nn.Parameter(torch.randn(config.max_length, config.embedding_dim) * 0.1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.norm = nn.LayerNorm(config.embedding_dim)
 
@@ -89,12 +90,12 @@ class Block(nn.Module):
         self.attention = CausalAttention(config)
         self.feedforward_norm = nn.LayerNorm(D)
         self.feedforward = nn.Sequential(
-            Linear(D, hidden),
+            nn.Linear(D, hidden),
             nn.GELU(),
-            nn.Dropout(config.dropout),
-            Linear(hidden, D),
+            Dropout(config.dropout),
+            nn.Linear(hidden, D),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, y_BLD: Tensor | None) -> tuple[Tensor, Tensor]:
         """From the stream and what the block before would add to it to the same after this block."""
@@ -122,13 +123,16 @@ class CausalAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout = config.dropout
-        self.qkv = Linear(config.embedding_dim, 3 * config.embedding_dim)
-        self.out = Linear(config.embedding_dim, config.embedding_dim)
+        self.qkv = nn.Linear(config.embedding_dim, 3 * config.embedding_dim)
+        self.out = nn.Linear(config.embedding_dim, config.embedding_dim)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         q, k, v = self._heads(x_BLD)
-        dropout = self.dropout if self.training else 0.0
-        y_BHLK = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        share = self.dropout if self.training else 0.0
+        if share and x_BLD.device.type == "cpu":  # torch has no fused kernel for this either
+            y_BHLK = dropout(_softmax(q, k), share) @ v
+        else:
+            y_BHLK = F.scaled_dot_product_attention(q, k, v, dropout_p=share, is_causal=True)
         return self.out(y_BHLK.transpose(1, 2).flatten(2))
 
     def last(self, x_BLD: Tensor, batch: Batch) -> Tensor:
@@ -138,18 +142,23 @@ class CausalAttention(nn.Module):
         q_BHK = F.linear(batch.last(x_BLD), to_q, q_bias).unflatten(-1, (self.num_heads, -1))
         kv_BL2HK = F.linear(x_BLD, to_kv, kv_bias).unflatten(-1, (2, self.num_heads, -1))
         k_BHLK, v_BHLK = kv_BL2HK.permute(2, 0, 3, 1, 4).unbind(0)
-        dropout = self.dropout if self.training else 0.0
+        share = self.dropout if self.training else 0.0
         shown_B11L = batch.valid[:, None, None]
-        y_BH1K = F.scaled_dot_product_attention(q_BHK[:, :, None], k_BHLK, v_BHLK, shown_B11L, dropout_p=dropout)
+        y_BH1K = F.scaled_dot_product_attention(q_BHK[:, :, None], k_BHLK, v_BHLK, shown_B11L, dropout_p=share)
         return self.out(y_BH1K.flatten(1))
 
     def weights(self, x_BLD: Tensor) -> Tensor:
         """The softmax weights (B, H, L, L) that `forward` applies, without dropout."""
         q, k, _ = self._heads(x_BLD)
-        logits = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-        causal = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
-        return logits.masked_fill(~causal, -torch.inf).softmax(-1)
+        return _softmax(q, k)
 
     def _heads(self, x_BLD: Tensor) -> tuple[Tensor, ...]:
         """q, k and v (B, H, L, K)."""
         return tuple(part.transpose(1, 2) for part in split(self.qkv(x_BLD), 3, self.num_heads, -1))
+
+
+def _softmax(q: Tensor, k: Tensor) -> Tensor:
+    """Causal weights (B, H, L, L) of queries and keys (B, H, L, K)."""
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    later = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
+    return logits.masked_fill_(later, -torch.inf).softmax(-1)

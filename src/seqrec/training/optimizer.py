@@ -24,7 +24,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     on_gpu = all(parameter.is_cuda for parameter in parameters)
     # There the learning rate lies on the device: a recorded step reads it anew each time.
     rate = torch.tensor(config.learning_rate, device=parameters[0].device) if on_gpu else config.learning_rate
-    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=on_gpu, capturable=on_gpu)
+    return torch.optim.AdamW(groups, lr=rate, betas=config.betas, fused=True, capturable=on_gpu)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seqrec.data.sequences import PAD
+from seqrec.data.sequences import PAD, Ints
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.models.base import SequenceModel
 from seqrec.models.sharded import ShardedItemVectors, sharded_table
 
-#: How many histories are looked at, and how many scores are held at once.
-HISTORIES, SCORES = 128, 1 << 25
+#: How many histories are looked at; how many of their events and how many scores are held at once.
+HISTORIES, EVENTS, SCORES = 128, 1 << 15, 1 << 25
 #: Lower ends of the history lengths the training loss is broken down by.
 LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200)
 
@@ -31,14 +31,16 @@ def probe(model: SequenceModel, evaluator: Evaluator) -> dict[str, dict[str, flo
     train = evaluator.data.train
     users = np.flatnonzero(train.lengths >= 2)
     users = users[np.linspace(0, len(users) - 1, min(HISTORIES, len(users))).astype(np.int64)]
-    batch = evaluator.windows(users, train, model.config.max_length + 1, model.uses_times)
-    inputs, targets_BL = model.training_batch(batch)
-    loss_BL = _negative_log(model, model.encode(inputs), targets_BL)
-    known = (targets_BL != PAD).cpu().numpy()
-    lengths = np.broadcast_to(np.arange(1, known.shape[1] + 1), known.shape)[known]
-    bucket = np.digitize(lengths, LENGTHS) - 1
-    totals = np.bincount(bucket, loss_BL.cpu().numpy()[known], minlength=len(LENGTHS))
-    counts = np.bincount(bucket, minlength=len(LENGTHS))
+    totals, counts = np.zeros(len(LENGTHS)), np.zeros(len(LENGTHS))
+    for some in _parts(users, model):
+        batch = evaluator.windows(some, train, model.config.max_length + 1, model.uses_times)
+        inputs, targets_BL = model.training_batch(batch)
+        loss_BL = _negative_log(model, model.encode(inputs), targets_BL)
+        known = (targets_BL != PAD).cpu().numpy()
+        lengths = np.broadcast_to(np.arange(1, known.shape[1] + 1), known.shape)[known]
+        bucket = np.digitize(lengths, LENGTHS) - 1
+        totals += np.bincount(bucket, loss_BL.cpu().numpy()[known], minlength=len(LENGTHS))
+        counts += np.bincount(bucket, minlength=len(LENGTHS))
     by_length = {
         f"{low}+": float(total / count) for low, total, count in zip(LENGTHS, totals, counts, strict=True) if count
     }
@@ -49,13 +51,24 @@ def probe(model: SequenceModel, evaluator: Evaluator) -> dict[str, dict[str, flo
 
 def _validation_loss(model: SequenceModel, evaluator: Evaluator) -> float:
     cases = evaluator.data.cases("validation")
-    cases = cases.take(np.linspace(0, len(cases) - 1, min(HISTORIES, len(cases))).astype(np.int64))
-    batch = evaluator.histories(model, cases)
-    items_B = evaluator.data.sequences.items[cases.positions].astype(np.int64)
-    targets_B = torch.from_numpy(items_B).to(evaluator.device)
-    if sharded_table(model):
-        return float(_negative_log(model, model.query(batch)[:, None], targets_B[:, None]).mean())
-    return float(F.cross_entropy(model.scores(batch), targets_B - 1))
+    chosen = np.linspace(0, len(cases) - 1, min(HISTORIES, len(cases))).astype(np.int64)
+    total = 0.0
+    for some in _parts(chosen, model):
+        asked = cases.take(some)
+        batch = evaluator.histories(model, asked)
+        items_B = evaluator.data.sequences.items[asked.positions].astype(np.int64)
+        targets_B = torch.from_numpy(items_B).to(evaluator.device)
+        if sharded_table(model):
+            total += float(_negative_log(model, model.query(batch)[:, None], targets_B[:, None]).sum())
+        else:
+            total += float(F.cross_entropy(model.scores(batch), targets_B - 1, reduction="sum"))
+    return total / len(chosen)
+
+
+def _parts(rows: Ints, model: SequenceModel) -> list[Ints]:
+    """As many histories at a time as memory is for, if all are as long as the model reads and all items are scored."""
+    size = max(1, min(EVENTS // model.config.max_length, SCORES // model.num_items))
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _negative_log(model: SequenceModel, h_BLD: Tensor, targets_BL: Tensor) -> Tensor:

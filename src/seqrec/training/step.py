@@ -20,6 +20,8 @@ from seqrec.training.graphs import Recorder
 from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, set_learning_rate
 
 Loss = Callable[[Tensor, Tensor, ItemVectors, Batch], Tensor]
+#: Positions that a step looks at together on a CPU, where the loss allows it: what they need stays in the cache.
+PIECE = 4_096
 
 
 class Step:
@@ -46,7 +48,9 @@ class Step:
         self._device = maker.device
         on_gpu = self._device.type == "cuda"
         self._bfloat16 = config.in_bfloat16(self._device.type)
-        self.recorder = Recorder(self.update) if on_gpu and config.compile != "off" else None
+        # With several ranks a step has sums over all of them in the middle, and is not recorded.
+        recorded = on_gpu and config.compile != "off" and ranks.size == 1
+        self.recorder = Recorder() if recorded else None
 
     def __call__(self, rows_3B: Tensor, width: int, learning_rate: float, number: int) -> Tensor:
         """Update number 0, 1, ... of the whole training.
@@ -61,28 +65,51 @@ class Step:
         set_learning_rate(self.optimizer, learning_rate)
         if self.average is not None:
             self.average.at_step(number)
-        return (self.recorder or self.update)(rows_3B, width)
+        return self.recorder(self.update, rows_3B, width) if self.recorder else self.update(rows_3B, width)
 
     def update(self, rows_3B: Tensor, width: int) -> Tensor:
         """The step itself."""
         self.optimizer.zero_grad(set_to_none=True)
-        mean, count = self.loss_of(rows_3B, width)
-        part = self._ranks.part_of_mean(mean, count)
-        part.backward()
-        loss = self._ranks.sum_gradients(self._copied, part.detach())
+        loss = self._ranks.sum_gradients(self._copied, self._learn(rows_3B, width))
         norms = self.norms.clip(self.config.clip_norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
         return torch.cat([loss[None], norms])
 
-    def loss_of(self, rows_3B: Tensor, width: int) -> tuple[Tensor, Tensor | None]:
-        """The mean loss of a batch, a float32 scalar, and how many positions it is a mean of; see `own_targets`."""
+    def _learn(self, rows_3B: Tensor, width: int) -> Tensor:
+        """Put the gradients of a batch into the parameters; what this rank adds to its mean loss, a float32 scalar."""
+        inputs, targets_BL, count = self._asked(rows_3B, width)
+        rows = max(1, PIECE // width)
+        alone = self._device.type == "cpu" and self._ranks.size == 1
+        if alone and rows < len(inputs) and getattr(self._loss, "separable", False):
+            return self._learn_in_pieces(inputs, targets_BL, rows)
+        part = self._ranks.part_of_mean(self._mean(inputs, targets_BL), count)
+        part.backward()
+        return part.detach()
+
+    def _learn_in_pieces(self, inputs: Batch, targets_BL: Tensor, rows: int) -> Tensor:
+        """The same, some rows at a time: sums of the same numbers with less memory, and sooner."""
+        total, targets = torch.zeros(()), (targets_BL != PAD).sum()
+        for some, targets_some in zip(inputs.split(rows), targets_BL.split(rows), strict=True):
+            share = (targets_some != PAD).sum() / targets
+            if share > 0:
+                part = self._mean(some, targets_some) * share
+                part.backward()
+                total += part.detach()
+        return total
+
+    def _asked(self, rows_3B: Tensor, width: int) -> tuple[Batch, Tensor, Tensor | None]:
+        """What the model is shown, what it is to answer (B, L), and how many answers that are; see `own_targets`."""
         inputs, targets_BL = self.model.training_batch(self._maker.cut(rows_3B, width, self.model.uses_times))
         targets_BL, count = self._ranks.own_targets(targets_BL, rows_3B[2])
         if self.config.item_dropout:
             hidden = torch.rand(inputs.items.shape, device=self._device) < self.config.item_dropout
             hidden &= inputs.items <= self.model.num_items  # a MASK is a question, not an event
             inputs = inputs.with_items(inputs.items.masked_fill(hidden, PAD))
+        return inputs, targets_BL, count
+
+    def _mean(self, inputs: Batch, targets_BL: Tensor) -> Tensor:
+        """The loss, a float32 scalar."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            return self._loss(self.model.encode(inputs), targets_BL, self.model.item_vectors(), inputs), count
+            return self._loss(self.model.encode(inputs), targets_BL, self.model.item_vectors(), inputs)

@@ -19,6 +19,7 @@ from seqrec.experiments.benchmark.products import flops, peak_flops, products_of
 from seqrec.experiments.config import RunConfig
 from seqrec.experiments.environment import choose_device, environment, peak_memory_mib
 from seqrec.losses import LOSSES
+from seqrec.losses.sampled_softmax import SampledSoftmaxConfig
 from seqrec.models.base import SequenceModel
 from seqrec.models.build import build_model
 from seqrec.registry import resolve
@@ -96,7 +97,8 @@ def benchmark(config: RunConfig, data: PreparedData, device: str = "auto") -> Be
         epoch = _whole(step, plan, where, config.training.learning_rate)
     main = max(counts, key=lambda shape: seconds[shape] * counts[shape])
     half = config.training.in_bfloat16(where.type)
-    work = products_of(model, maker.cut(*examples[main], model.uses_times), half)
+    scored = config.loss.num_negatives if isinstance(config.loss, SampledSoftmaxConfig) else model.num_items
+    work = products_of(model, maker.cut(*examples[main], model.uses_times), half, scored)
     precision = torch.bfloat16 if half else torch.float32
     return Benchmark(
         device=environment(where)["device"],

@@ -13,8 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 PLACES = (
     ("matrix products", ("nvjet", "gemm", "xmma", "cutlass", "cublas", "::mm", "::addmm", "::bmm", "::baddbmm")),
     ("attention", ("sdpa", "flash", "fmha", "scaled_dot_product")),
-    ("loss", ("cross_entropy", "softmax", "nll_loss")),
-    ("cells of the xLSTM", ("mlstm", "slstm", "hidden_states", "gradients")),
+    ("loss", ("cross_entropy", "softmax", "nll_loss", "log_sums", "item_gradients", "item_rows")),
+    ("cells of the xLSTM", ("mlstm", "slstm", "hidden_states", "chunk_states", "carry", "walk", "gradient")),
     ("cuDNN and recurrent layers", ("cudnn", "lstm", "gru", "elemwise_rnn")),
     ("norms and residuals", ("norm", "gammabeta")),
     ("convolution", ("conv",)),

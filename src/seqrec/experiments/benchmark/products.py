@@ -3,7 +3,7 @@
 Counted are the products of layers and of scores, forward and backward. Attention, cells and everything elementwise are
 left out, so a utilisation that rests on them is on the low side.
 
-Shapes: T positions of a batch, D width, N items.
+Shapes: T positions of a batch, D width, N items that are scored.
 """
 
 from __future__ import annotations
@@ -41,10 +41,13 @@ class _Seen(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def products_of(model: SequenceModel, batch: Batch, bfloat16: bool) -> Counter[Product]:
-    """Every product of a step on this batch; those with the item table as if the whole catalogue were scored.
+def products_of(model: SequenceModel, batch: Batch, bfloat16: bool, scored: int) -> Counter[Product]:
+    """Every product of a step on this batch, the loss's too.
 
     The model has no gradients afterwards.
+
+    Args:
+        scored: items (N) that the loss compares each position with.
     """
     inputs, _ = model.training_batch(batch)
     with _Seen() as seen:
@@ -52,7 +55,7 @@ def products_of(model: SequenceModel, batch: Batch, bfloat16: bool) -> Counter[P
             h_TD = model.encode(inputs).flatten(0, 1)
         h_TD.sum().backward()
     model.zero_grad(set_to_none=True)
-    (T, D), N = h_TD.shape, model.num_items
+    (T, D), N = h_TD.shape, scored
     return seen.products + Counter([(T, D, N), (T, N, D), (N, T, D)])
 
 

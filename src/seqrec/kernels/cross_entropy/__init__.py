@@ -8,15 +8,13 @@ Shapes: T positions, N items, D width, K candidates.
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 
-from seqrec.errors import ConfigError, MissingExtraError, unknown_name
+from seqrec.errors import ConfigError, unknown_name
 from seqrec.kernels.cross_entropy import native, reference
 from seqrec.kernels.cross_entropy.problem import Options, Problem
-from seqrec.kernels.gpu import has_triton
+from seqrec.kernels.gpu import has_triton, product_dtype, require_triton
 
 __all__ = ["KERNELS", "linear_cross_entropy", "shared_cross_entropy"]
 
@@ -95,9 +93,7 @@ def _dtype(h: Tensor) -> torch.dtype:
     """The precision of the products."""
     if h.device.type == "cpu":
         return torch.promote_types(h.dtype, torch.float32)
-    if torch.is_autocast_enabled(h.device.type) and h.dtype != torch.float64:
-        return torch.get_autocast_dtype(h.device.type)
-    return h.dtype
+    return product_dtype(h)
 
 
 def _run(x: Problem, options: Options, kernel: str) -> Tensor:
@@ -121,7 +117,4 @@ def _require_triton(x: Problem, options: Options, fits: bool) -> None:
             f"kernel triton takes widths up to {WIDEST[2]} in 16 bits and {WIDEST[4]} in 32, not {x.weight.shape[1]} "
             f"in {options.dtype}: choose native or auto."
         )
-    if not x.h.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ConfigError(f"kernel triton runs on a GPU, not on {x.h.device.type}: choose native or auto.")
-    if not has_triton():
-        raise MissingExtraError("Triton", "triton")
+    require_triton(x.h, "native")

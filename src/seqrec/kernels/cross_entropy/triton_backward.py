@@ -64,7 +64,7 @@ def item_gradients(
 
 
 @triton.jit
-def finish(
+def finish_item_gradients(
     sums, weight, inverse, h_sum, scale, dw, N, width, parts, smoothing,
     D: tl.constexpr, ROWS: tl.constexpr, COSINE: tl.constexpr, SMOOTHED: tl.constexpr,
 ):  # fmt: skip

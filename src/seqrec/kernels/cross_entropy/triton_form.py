@@ -93,8 +93,9 @@ def _mean(totals: Tensor) -> Tensor:
 def _given(x: Problem, options: Options) -> _Given:
     w, inverse = _table(x.weight.contiguous(), options)
     own = None if x.own is None else _rows(x.own, w)
-    ids = None if x.ids is None else x.ids.to(torch.int32)
-    return _Given(_rows(x.h, w), w, inverse, x.bias, own, x.own_bias, x.targets.contiguous(), ids)
+    ids = None if x.ids is None else x.ids.to(torch.int32).contiguous()
+    bias, own_bias = (None if part is None else part.contiguous() for part in (x.bias, x.own_bias))
+    return _Given(_rows(x.h, w), w, inverse, bias, own, own_bias, x.targets.contiguous(), ids)
 
 
 def _table(weight: Tensor, options: Options) -> tuple[Tensor, Tensor | None]:
@@ -105,7 +106,7 @@ def _table(weight: Tensor, options: Options) -> tuple[Tensor, Tensor | None]:
         return weight, None
     w = weight.new_empty(N, D, dtype=options.dtype)
     inverse = weight.new_empty(N, dtype=torch.float32) if options.cosine else None
-    triton_forward.table[(triton.cdiv(N, ROWS),)](
+    triton_forward.item_rows[(triton.cdiv(N, ROWS),)](
         weight, w, inverse, N, width, D=D, ROWS=ROWS, COSINE=options.cosine, num_warps=4
     )
     return w, inverse
@@ -113,32 +114,34 @@ def _table(weight: Tensor, options: Options) -> tuple[Tensor, Tensor | None]:
 
 def _rows(x: Tensor, w: Tensor) -> Tensor:
     """Of the precision and the width of `w`, dense."""
-    return F.pad(x.to(w.dtype), (0, w.shape[1] - x.shape[1])).contiguous()
+    x, missing = x.to(w.dtype), w.shape[1] - x.shape[1]
+    return F.pad(x, (0, missing)) if missing else x.contiguous()  # padding by nothing would copy
 
 
 def _forward(x: _Given, options: Options, gradients: bool) -> _Found:
     (T, D), N, shared = x.h.shape, len(x.w), x.ids is not None
-    cut = tiles(D, x.h.dtype).forward
+    cut = tiles(x.h).forward
     count, share = parts(T, N, cut, x.h)
     tops, totals = x.h.new_empty(2, count, T, dtype=torch.float32)
     means = x.h.new_empty(count, T, D, dtype=torch.float32) if gradients else None
     blocks = triton.cdiv(T, cut.own)
-    flags = {"HAS_BIAS": x.bias is not None, "SHARED": shared, "GRADIENTS": gradients}
+    flags = {"SHARED": shared, "GRADIENTS": gradients}
     triton_forward.log_sums[(blocks * count,)](
         x.h, x.w, x.bias, x.ids, x.targets, means, tops, totals, T, N, blocks, share,
-        D=D, OWN=cut.own, MET=cut.met, **flags, num_warps=cut.warps, num_stages=cut.stages,
+        D=D, OWN=cut.own, MET=cut.met, HAS_BIAS=x.bias is not None, **flags,
+        num_warps=cut.warps, num_stages=cut.stages,
     )  # fmt: skip
-    smoothed = options.label_smoothing > 0
+    smoothed, target_bias = options.label_smoothing > 0, x.own_bias if shared else x.bias
     w_sum = x.w.sum(0, dtype=torch.float32) if smoothed else None
     bias_sum = x.bias.sum(dtype=torch.float32) if smoothed and x.bias is not None else None
     dh = x.h.new_empty(T, D, dtype=torch.float32) if gradients else None
     pull = tops.new_empty(T) if shared else None
     log_sum, columns = tops.new_empty(T), tops.new_empty(T, dtype=torch.int32)
     sums = tops.new_empty(triton.cdiv(T, ROWS), 2)
-    triton_forward.combine[(triton.cdiv(T, ROWS),)](
-        x.h, x.w, x.bias, x.own, x.own_bias, x.targets, means, tops, totals, w_sum, bias_sum, dh, pull, log_sum,
-        columns, sums, T, N, count, options.ignore_index, options.label_smoothing,
-        D=D, ROWS=ROWS, SMOOTHED=smoothed, **flags, num_warps=4,
+    triton_forward.combine_log_sums[(triton.cdiv(T, ROWS),)](
+        x.h, x.w, x.own, target_bias, x.targets, means, tops, totals, w_sum, bias_sum, dh, pull, log_sum, columns,
+        sums, T, N, count, options.ignore_index, options.label_smoothing,
+        D=D, ROWS=ROWS, HAS_BIAS=target_bias is not None, SMOOTHED=smoothed, **flags, num_warps=4,
     )  # fmt: skip
     return _Found(dh, pull, log_sum, columns, sums.sum(0))
 
@@ -148,7 +151,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of item vectors and biases."""
     (T, D), N, width, smoothing = x.h.shape, len(x.w), weight.shape[1], options.label_smoothing
-    cut = tiles(D, x.h.dtype).backward
+    cut = tiles(x.h).backward
     number, share = parts(N, T, cut, x.h)
     dweight = torch.empty_like(weight)
     in_place = number == 1 and width == D and weight.dtype == torch.float32
@@ -161,7 +164,7 @@ def _backward(
         num_warps=cut.warps, num_stages=cut.stages,
     )  # fmt: skip
     h_sum = (x.h.float() * (found.columns >= 0)[:, None]).sum(0) if smoothing else None
-    triton_backward.finish[(triton.cdiv(N, ROWS),)](
+    triton_backward.finish_item_gradients[(triton.cdiv(N, ROWS),)](
         sums, weight, x.inverse, h_sum, scale, dweight, N, width, number, smoothing,
         D=D, ROWS=ROWS, COSINE=options.cosine, SMOOTHED=smoothing > 0, num_warps=4,
     )  # fmt: skip

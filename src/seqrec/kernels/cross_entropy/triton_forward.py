@@ -20,7 +20,7 @@ PRECISION = tl.constexpr("tf32x3")
 
 
 @triton.jit
-def table(weight, out, inverse, N, width, D: tl.constexpr, ROWS: tl.constexpr, COSINE: tl.constexpr):
+def item_rows(weight, out, inverse, N, width, D: tl.constexpr, ROWS: tl.constexpr, COSINE: tl.constexpr):
     """Rows in the precision of the products, filled up with zeros; with COSINE of length one, and 1 / length (N,)."""
     n, d = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
     at = n[:, None].to(tl.int64)
@@ -95,8 +95,8 @@ def log_sums(
 
 
 @triton.jit
-def combine(
-    h, w, bias, own, own_bias, targets, means, tops, totals, w_sum, bias_sum, dh, pull, log_sum, columns, sums,
+def combine_log_sums(
+    h, w, own, target_bias, targets, means, tops, totals, w_sum, bias_sum, dh, pull, log_sum, columns, sums,
     T, N, parts, ignored, smoothing,
     D: tl.constexpr, ROWS: tl.constexpr,
     HAS_BIAS: tl.constexpr, SHARED: tl.constexpr, SMOOTHED: tl.constexpr, GRADIENTS: tl.constexpr,
@@ -106,6 +106,9 @@ def combine(
     Writes the gradient `dh` (T, D) of a position's own loss; SHARED: the same of its target's score, `pull` (T,);
     `log_sum` (T,) of base 2 and `columns` (T,), the target, which are infinity and -1 where no loss is counted; and
     for the block the sum of losses and how many there are (T / ROWS, 2). A target that does not exist makes NaN.
+
+    Args:
+        target_bias: HAS_BIAS: added to the targets' scores, (N,); SHARED: (T,).
     """
     t, d = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, D)
     inside = t < T
@@ -132,11 +135,11 @@ def combine(
     if SHARED:
         known_T = counted_T
         w_TD = tl.load(own + at, mask=known_T[:, None], other=0.0).to(tl.float32)
-        target_bias, row_T = own_bias, t.to(tl.int64)
+        row_T = t.to(tl.int64)
     else:
         known_T = counted_T & (target_T >= 0) & (target_T < N)
         w_TD = tl.load(w + target_T[:, None] * D + d[None, :], mask=known_T[:, None], other=0.0).to(tl.float32)
-        target_bias, row_T = bias, target_T
+        row_T = target_T
     s_T = tl.sum(h_TD * w_TD, 1) * LOG2E
     if HAS_BIAS:
         s_T += tl.load(target_bias + row_T, mask=known_T, other=0.0).to(tl.float32) * LOG2E

@@ -33,20 +33,32 @@ TILES_16_BIT = {
     128: Tiles(Pass(128, 128, 8, 3, 1), Pass(64, 64, 4, 3, 2)),
     256: Tiles(Pass(128, 64, 8, 3, 1), Pass(128, 64, 8, 3, 1)),
 }
+#: Rows of 256 where an SM has less than `ROOM` bytes of shared memory, as in most GPUs that are not a server's.
+TILES_SMALL, ROOM = Tiles(Pass(64, 64, 4, 2, 1), Pass(64, 64, 4, 2, 1)), 150_000
 TILES_32_BIT = Tiles(Pass(64, 32, 4, 2, 1), Pass(64, 32, 4, 2, 1))
 #: What starting and ending a program costs, in tiles that it meets.
 OVERHEAD = 4
 #: Most parts, and numbers that all of them hold at most: each is a float32 matrix of sums.
 MOST, NUMBERS = 8, 1 << 26
-#: SMs where no GPU is asked: Triton's interpreter.
-SMS = 132
+#: SMs and their shared memory where no GPU is asked: Triton's interpreter.
+SMS, SHARED = 132, 233_472
 
 
-def tiles(width: int, dtype: torch.dtype) -> Tiles:
-    """For rows of that width, which is a power of two."""
-    if dtype == torch.float32:
+def tiles(rows: Tensor) -> Tiles:
+    """For rows like these, whose width is a power of two."""
+    if rows.dtype == torch.float32:
         return TILES_32_BIT
+    width = rows.shape[1]
+    if width == 256 and shared_memory(rows.device) < ROOM:
+        return TILES_SMALL
     return next(found for widest, found in TILES_16_BIT.items() if width <= widest)
+
+
+def shared_memory(device: torch.device) -> int:
+    """Bytes of an SM, of which one program may have nearly all."""
+    if device.type != "cuda":
+        return SHARED
+    return torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor
 
 
 def parts(rows: int, others: int, cut: Pass, like: Tensor) -> tuple[int, int]:

@@ -11,7 +11,6 @@ Shapes: B rows, L positions, D width, F hidden width, H heads, K head width, W c
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seqrec.kernels.fused import parts as apart
@@ -25,7 +24,6 @@ __all__ = [
     "causal_conv_silu",
     "gated_head_norm",
     "gelu_dropout",
-    "linear",
     "split",
     "swiglu",
     "unit",
@@ -113,16 +111,6 @@ def capped_gates(gates: Tensor, cap: float | None) -> tuple[Tensor, Tensor]:
     from seqrec.kernels.fused import triton_gates
 
     return triton_gates.capped_gates(gates, cap)
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x @ weight.T + bias (..., N), of `x` (..., D) and `weight` (N, D); in autocast's dtype where it is on."""
-    dtype = product_dtype(x)
-    if not _on_gpu(x) or dtype == torch.float32 or weight.dtype != torch.float32:
-        return F.linear(x, weight, bias)
-    from seqrec.kernels.fused import half_linear
-
-    return half_linear.linear(x, weight, bias, dtype)
 
 
 def unit(x: Tensor, temperature: float) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqrec.kernels.dropout import dropout as drop
+
 #: Of output gates.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "silu": F.silu}
 #: Added to mean squares of heads.
@@ -25,7 +27,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
 
 def gelu_dropout(x: Tensor, dropout: float) -> Tensor:
     """As `seqrec.kernels.fused.gelu_dropout`."""
-    return F.dropout(F.gelu(x), dropout)
+    return drop(F.gelu(x), dropout)
 
 
 def causal_conv_silu(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from seqrec.kernels.gpu import product_dtype
 from seqrec.kernels.triton_sums import column_sums
 
 #: Positions of a walk, walks and, at most, channels of a program.
@@ -24,7 +25,7 @@ STEPS, WALKS, CHANNELS = 16, 2, 128
 
 
 @triton.jit(do_not_specialize=["L", "blocks"])
-def forward(
+def causal_conv_silu_forward(
     x, kernel, bias, y, xb, xl, L, D, blocks, W: tl.constexpr, S: tl.constexpr, G: tl.constexpr, C: tl.constexpr
 ):  # fmt: skip
     """One program per G S positions of a row and C channels."""
@@ -38,7 +39,7 @@ def forward(
 
 
 @triton.jit(do_not_specialize=["L", "blocks"])
-def backward(
+def causal_conv_silu_backward(
     x, kernel, bias, dy, dx, parts, xb, xl, L, D, blocks,
     W: tl.constexpr, S: tl.constexpr, G: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
@@ -124,9 +125,7 @@ def _slope(z_GC):
 
 def causal_conv_silu(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
     """As `seqrec.kernels.fused.causal_conv_silu`."""
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    return _apply(x, kernel, bias, dtype)
+    return _apply(x, kernel, bias, product_dtype(x))
 
 
 class _Function(torch.autograd.Function):
@@ -135,7 +134,7 @@ class _Function(torch.autograd.Function):
         x, kernel, bias = x if x.stride(-1) == 1 else x.contiguous(), kernel.contiguous(), bias.contiguous()
         ctx.save_for_backward(x, kernel, bias)
         y = torch.empty(x.shape, device=x.device, dtype=dtype)
-        _run(forward, x, kernel, bias, y)
+        _run(causal_conv_silu_forward, x, kernel, bias, y)
         return y
 
     @staticmethod
@@ -144,7 +143,7 @@ class _Function(torch.autograd.Function):
         x, kernel, bias = ctx.saved_tensors
         dx = torch.empty(x.shape, device=x.device, dtype=x.dtype)
         parts = x.new_empty(len(x) * _blocks(x), kernel.numel() + bias.numel(), dtype=torch.float32)
-        _run(backward, x, kernel, bias, dy.contiguous(), dx, parts)
+        _run(causal_conv_silu_backward, x, kernel, bias, dy.contiguous(), dx, parts)
         dkernel, dbias = column_sums(parts).split((kernel.numel(), bias.numel()))
         return dx, dkernel.view(kernel.shape).to(kernel.dtype), dbias.to(bias.dtype), None
 

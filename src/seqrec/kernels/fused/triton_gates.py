@@ -17,7 +17,7 @@ POSITIONS = 64
 
 
 @triton.jit(do_not_specialize=["L"])
-def forward(
+def capped_gates_forward(
     gates, i, f, gb, gl, L, H, cap, S: tl.constexpr, C: tl.constexpr, CAPPED: tl.constexpr
 ):  # fmt: skip
     """One program per S positions of a row."""
@@ -31,7 +31,7 @@ def forward(
 
 
 @triton.jit(do_not_specialize=["L"])
-def backward(
+def capped_gates_backward(
     i, f, di, df, dgates, gb, gl, L, H, cap, S: tl.constexpr, C: tl.constexpr, CAPPED: tl.constexpr
 ):  # fmt: skip
     """d tanh(x) is 1 - tanh(x)^2, so what came out says enough."""
@@ -72,7 +72,7 @@ class _Function(torch.autograd.Function):
         gates = gates if gates.stride(-1) == 1 else gates.contiguous()
         B, L, H = gates.shape[0], gates.shape[1], gates.shape[2] // 2
         i, f = (torch.empty(B, H, L, device=gates.device) for _ in range(2))
-        _run(forward, gates, gates, i, f, cap=cap)
+        _run(capped_gates_forward, gates, gates, i, f, cap=cap)
         ctx.save_for_backward(i, f)
         ctx.cap, ctx.dtype = cap, gates.dtype
         return i, f
@@ -83,7 +83,7 @@ class _Function(torch.autograd.Function):
         i, f = ctx.saved_tensors
         B, H, L = i.shape
         dgates = torch.empty(B, L, 2 * H, device=i.device, dtype=ctx.dtype)
-        _run(backward, dgates, i, f, di.contiguous(), df.contiguous(), dgates, cap=ctx.cap)
+        _run(capped_gates_backward, dgates, i, f, di.contiguous(), df.contiguous(), dgates, cap=ctx.cap)
         return dgates, None
 
 

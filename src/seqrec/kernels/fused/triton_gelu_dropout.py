@@ -23,7 +23,7 @@ PEAK = tl.constexpr(0.3989422804014327)  # 1 / sqrt(2 pi), the density of a stan
 
 
 @triton.jit(do_not_specialize=["threshold"])
-def forward(x, y, seed, N, threshold, scale, S: tl.constexpr, DROPS: tl.constexpr):
+def gelu_dropout_forward(x, y, seed, N, threshold, scale, S: tl.constexpr, DROPS: tl.constexpr):
     """One program per 4 S entries, for Philox gives four numbers at a time."""
     start = tl.program_id(0).to(tl.int64) * (4 * S)
     factors = _factors(seed, threshold, scale, S, DROPS)
@@ -35,7 +35,7 @@ def forward(x, y, seed, N, threshold, scale, S: tl.constexpr, DROPS: tl.constexp
 
 
 @triton.jit(do_not_specialize=["threshold"])
-def backward(x, dy, dx, seed, N, threshold, scale, S: tl.constexpr, DROPS: tl.constexpr):
+def gelu_dropout_backward(x, dy, dx, seed, N, threshold, scale, S: tl.constexpr, DROPS: tl.constexpr):
     start = tl.program_id(0).to(tl.int64) * (4 * S)
     factors = _factors(seed, threshold, scale, S, DROPS)
     for quarter in tl.static_range(4):
@@ -81,7 +81,7 @@ class _Function(torch.autograd.Function):
         ctx.save_for_backward(x, seed)
         ctx.dropout = dropout
         y = torch.empty_like(x)
-        _run(forward, x, y, seed=seed, dropout=dropout)
+        _run(gelu_dropout_forward, x, y, seed=seed, dropout=dropout)
         return y
 
     @staticmethod
@@ -89,7 +89,7 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         x, seed = ctx.saved_tensors
         dx = torch.empty_like(x)
-        _run(backward, x, dy.contiguous(), dx, seed=seed, dropout=ctx.dropout)
+        _run(gelu_dropout_backward, x, dy.contiguous(), dx, seed=seed, dropout=ctx.dropout)
         return dx, None, None
 
 

@@ -23,7 +23,7 @@ TILE = 2048
 
 
 @triton.jit(do_not_specialize=["T", "L"])
-def forward(
+def gated_head_norm_forward(
     h, weight, gate, y, hb, hl, hh, gb, gl, T, L, K, epsilon,
     C: tl.constexpr, R: tl.constexpr, NORM: tl.constexpr, ACTIVATION: tl.constexpr,
 ):  # fmt: skip
@@ -40,7 +40,7 @@ def forward(
 
 
 @triton.jit(do_not_specialize=["T", "L"])
-def backward(
+def gated_head_norm_backward(
     h, weight, gate, dy, dh, dgate, parts, hb, hl, hh, gb, gl, T, L, K, epsilon,
     C: tl.constexpr, R: tl.constexpr, NORM: tl.constexpr, ACTIVATION: tl.constexpr,
 ):  # fmt: skip
@@ -108,7 +108,7 @@ class _Function(torch.autograd.Function):
         ctx.save_for_backward(h, weight, gate)
         ctx.activation = activation
         y = torch.empty(*h.shape[:2], h.shape[2] * h.shape[3], device=h.device, dtype=h.dtype)
-        _run(forward, h, weight, gate, y, activation=activation)
+        _run(gated_head_norm_forward, h, weight, gate, y, activation=activation)
         return y
 
     @staticmethod
@@ -118,7 +118,7 @@ class _Function(torch.autograd.Function):
         dh = torch.empty(h.shape, device=h.device, dtype=h.dtype)
         dgate = None if gate is None else torch.empty(gate.shape, device=h.device, dtype=gate.dtype)
         parts = None if weight is None else weight.new_empty(_blocks(h), len(weight), dtype=torch.float32)
-        _run(backward, h, weight, gate, dy.contiguous(), dh, dgate, parts, activation=ctx.activation)
+        _run(gated_head_norm_backward, h, weight, gate, dy.contiguous(), dh, dgate, parts, activation=ctx.activation)
         dweight = None if parts is None else column_sums(parts).to(weight.dtype)
         return dh, dweight, dgate, None
 

@@ -18,7 +18,7 @@ TILE = 2048
 
 
 @triton.jit(do_not_specialize=["T"])
-def forward(gate_up, y, T, F, C: tl.constexpr, R: tl.constexpr):
+def swiglu_forward(gate_up, y, T, F, C: tl.constexpr, R: tl.constexpr):
     """One program per R rows and C columns of the result."""
     at_RC, above_RC, inside_RC = _places(T, F, C, R)
     gate_RC = tl.load(gate_up + above_RC, mask=inside_RC, other=0.0).to(tl.float32)
@@ -28,7 +28,7 @@ def forward(gate_up, y, T, F, C: tl.constexpr, R: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["T"])
-def backward(gate_up, dy, dgate_up, T, F, C: tl.constexpr, R: tl.constexpr):
+def swiglu_backward(gate_up, dy, dgate_up, T, F, C: tl.constexpr, R: tl.constexpr):
     at_RC, above_RC, inside_RC = _places(T, F, C, R)
     gate_RC = tl.load(gate_up + above_RC, mask=inside_RC, other=0.0).to(tl.float32)
     up_RC = tl.load(gate_up + above_RC + F, mask=inside_RC, other=0.0).to(tl.float32)
@@ -60,7 +60,7 @@ class _Function(torch.autograd.Function):
         gate_up = gate_up.contiguous()
         ctx.save_for_backward(gate_up)
         y = gate_up.new_empty(*gate_up.shape[:-1], gate_up.shape[-1] // 2)
-        _run(forward, y, gate_up, y)
+        _run(swiglu_forward, y, gate_up, y)
         return y
 
     @staticmethod
@@ -68,7 +68,7 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         (gate_up,) = ctx.saved_tensors
         dgate_up = torch.empty_like(gate_up)
-        _run(backward, dy, gate_up, dy.contiguous(), dgate_up)
+        _run(swiglu_backward, dy, gate_up, dy.contiguous(), dgate_up)
         return dgate_up
 
 

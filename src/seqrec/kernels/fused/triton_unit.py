@@ -20,7 +20,7 @@ SHORTEST = tl.constexpr(1e-12)
 
 
 @triton.jit(do_not_specialize=["T"])
-def forward(x, y, inverse, T, scale, D: tl.constexpr, P: tl.constexpr, R: tl.constexpr):
+def unit_forward(x, y, inverse, T, scale, D: tl.constexpr, P: tl.constexpr, R: tl.constexpr):
     """Writes y, and 1 / length of each row (T,)."""
     row_R, at_RP, inside_RP = _places(T, D, P, R)
     x_RP = tl.load(x + at_RP, mask=inside_RP, other=0.0).to(tl.float32)
@@ -30,7 +30,7 @@ def forward(x, y, inverse, T, scale, D: tl.constexpr, P: tl.constexpr, R: tl.con
 
 
 @triton.jit(do_not_specialize=["T"])
-def backward(x, inverse, dy, dx, T, scale, D: tl.constexpr, P: tl.constexpr, R: tl.constexpr):
+def unit_backward(x, inverse, dy, dx, T, scale, D: tl.constexpr, P: tl.constexpr, R: tl.constexpr):
     row_R, at_RP, inside_RP = _places(T, D, P, R)
     inverse_R = tl.load(inverse + row_R, mask=row_R < T, other=0.0)
     unit_RP = tl.load(x + at_RP, mask=inside_RP, other=0.0).to(tl.float32) * inverse_R[:, None]
@@ -60,7 +60,7 @@ class _Function(torch.autograd.Function):
         y, inverse = torch.empty_like(x, dtype=dtype), torch.empty(x.shape[:-1], device=x.device)
         ctx.save_for_backward(x, inverse)
         ctx.scale = 1.0 / temperature
-        _run(forward, x, x, y, inverse, scale=ctx.scale)
+        _run(unit_forward, x, x, y, inverse, scale=ctx.scale)
         return y
 
     @staticmethod
@@ -68,7 +68,7 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         x, inverse = ctx.saved_tensors
         dx = torch.empty_like(x)
-        _run(backward, x, x, inverse, dy.contiguous(), dx, scale=ctx.scale)
+        _run(unit_backward, x, x, inverse, dy.contiguous(), dx, scale=ctx.scale)
         return dx, None, None
 
 

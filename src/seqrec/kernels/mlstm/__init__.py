@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seqrec.errors import ConfigError, unknown_name
-from seqrec.kernels.gpu import fits, has_triton, require_triton
+from seqrec.kernels.gpu import fits, has_triton, require_heads
 from seqrec.kernels.mlstm import reference
 from seqrec.kernels.mlstm.native import native, native_hidden
 from seqrec.kernels.mlstm.reference import effective_attention
@@ -119,7 +119,7 @@ def _choose(kernel: str, q: Tensor, v: Tensor) -> str:
     if kernel not in KERNELS:
         raise unknown_name("mLSTM kernel", kernel, KERNELS)
     if kernel == "triton":
-        require_triton(q, v)
+        require_heads(q, v)
         return "triton" if q.numel() > 0 else "native"
     return kernel
 

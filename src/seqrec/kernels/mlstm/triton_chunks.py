@@ -139,7 +139,8 @@ def entry_gradients(
 
 def parts(state: Tensor, K: int) -> tuple[Tensor, Tensor]:
     """Memory (B, H, K, V) and normaliser (B, H, K) of one entry (B, H, K V + K), as tensors of their own."""
-    return state[..., :-K].unflatten(-1, (K, -1)).contiguous(), state[..., -K:].contiguous()
+    memory, normaliser = state[..., :-K].unflatten(-1, (K, -1)), state[..., -K:]
+    return memory.clone(memory_format=torch.contiguous_format), normaliser.clone(memory_format=torch.contiguous_format)
 
 
 def _fill(state: Tensor, K: int, memory: Tensor | None, normaliser: Tensor | None) -> None:

@@ -8,13 +8,11 @@ Shapes: D width.
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 
-from seqrec.errors import ConfigError, MissingExtraError, unknown_name
-from seqrec.kernels.gpu import has_triton, product_dtype
+from seqrec.errors import ConfigError, unknown_name
+from seqrec.kernels.gpu import has_triton, product_dtype, require_triton
 from seqrec.kernels.residual_norm import reference
 
 __all__ = ["KERNELS", "residual_norm"]
@@ -86,7 +84,4 @@ def _require_triton(x: Tensor, fits: bool) -> None:
             f"kernel triton takes widths up to {WIDEST} in 16 or 32 bits, not {x.shape[-1]} in {x.dtype}: "
             "choose reference or auto."
         )
-    if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ConfigError(f"kernel triton runs on a GPU, not on {x.device.type}: choose reference or auto.")
-    if not has_triton():
-        raise MissingExtraError("Triton", "triton")
+    require_triton(x, "reference")

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqrec.kernels.dropout import dropout as drop
+
 
 def residual_norm(
     x: Tensor, branch: Tensor | None, weight: Tensor, bias: Tensor | None, eps: float, dropout: float,
@@ -13,7 +15,7 @@ def residual_norm(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """As `seqrec.kernels.residual_norm.residual_norm`."""
     if branch is not None:
-        x = (x + F.dropout(branch, dropout)).to(x.dtype)
+        x = (x + drop(branch, dropout)).to(x.dtype)
     if bias is None:
         normed = F.rms_norm(x, weight.shape, weight, eps)
     else:

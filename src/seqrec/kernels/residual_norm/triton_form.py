@@ -65,12 +65,13 @@ def _forward(
     """Stream and norm, and for the backward pass the mean of each row where there is a bias, and 1 / deviation."""
     D, T = x.shape[-1], x.numel() // x.shape[-1]
     dense = x.contiguous()
+    weight, bias = weight.contiguous(), None if bias is None else bias.contiguous()
     stream = x if branch is None else torch.empty_like(dense)
     normed = torch.empty_like(dense, dtype=dtype)
     mean = None if bias is None else torch.empty(T, device=x.device)
     scale = torch.empty(T, device=x.device)
     P, R = _block(D, FORWARD[0])
-    triton_kernels.forward[(triton.cdiv(T, R),)](
+    triton_kernels.residual_norm_forward[(triton.cdiv(T, R),)](
         dense, None if branch is None else branch.contiguous(), weight, bias, seed, stream, normed, mean, scale,
         T, eps, *_draws(dropout), D=D, P=P, R=R,
         HAS_BRANCH=branch is not None, DROPS=seed is not None, CENTRED=bias is not None, num_warps=FORWARD[1],
@@ -84,14 +85,14 @@ def _backward(
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:  # fmt: skip
     """Gradients of x, branch, weight and bias."""
     D, T = stream.shape[-1], scale.shape[0]
-    stream = stream.contiguous()
+    stream, weight = stream.contiguous(), weight.contiguous()
     dnormed = torch.zeros_like(stream) if dnormed is None else dnormed.contiguous()
     dx = torch.empty_like(stream)
     dbranch = None if branch_dtype is None else torch.empty_like(stream, dtype=branch_dtype)
     P, R = _block(D, BACKWARD[0])
     programs = min(triton.cdiv(T, R), PROGRAMS)
     sums = torch.empty(1 if bias is None else 2, programs, D, device=stream.device)
-    triton_kernels.backward[(programs,)](
+    triton_kernels.residual_norm_backward[(programs,)](
         stream, weight, seed, mean, scale, None if dstream is None else dstream.contiguous(), dnormed, dx, dbranch,
         sums, T, *_draws(dropout), D=D, P=P, R=R, HAS_DSTREAM=dstream is not None,
         HAS_BRANCH=dbranch is not None, DROPS=seed is not None, CENTRED=bias is not None, num_warps=BACKWARD[1],

@@ -23,7 +23,7 @@ def _kept(seed, row_R, threshold, P: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["T", "threshold"])
-def forward(
+def residual_norm_forward(
     x, branch, weight, bias, seed, stream, normed, mean, scale, T, eps, threshold, kept_scale,
     D: tl.constexpr, P: tl.constexpr, R: tl.constexpr,
     HAS_BRANCH: tl.constexpr, DROPS: tl.constexpr, CENTRED: tl.constexpr,
@@ -55,7 +55,7 @@ def forward(
 
 
 @triton.jit(do_not_specialize=["T", "threshold"])
-def backward(
+def residual_norm_backward(
     stream, weight, seed, mean, scale, dstream, dnormed, dx, dbranch, sums, T, threshold, kept_scale,
     D: tl.constexpr, P: tl.constexpr, R: tl.constexpr,
     HAS_DSTREAM: tl.constexpr, HAS_BRANCH: tl.constexpr, DROPS: tl.constexpr, CENTRED: tl.constexpr,

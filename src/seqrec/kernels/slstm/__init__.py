@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seqrec.errors import unknown_name
-from seqrec.kernels.gpu import fits, has_triton, require_triton
+from seqrec.kernels.gpu import fits, has_triton, require_heads
 from seqrec.kernels.slstm.native import native
 from seqrec.kernels.slstm.reference import recurrent
 from seqrec.kernels.slstm.state import SLSTMState, initial_state
@@ -91,7 +91,7 @@ def _automatic(x: Tensor) -> str:
 def _triton(
     x: Tensor, r: Tensor, state: SLSTMState | None, lengths: Tensor | None, starts: Tensor | None
 ) -> tuple[Tensor, SLSTMState]:
-    require_triton(x)
+    require_heads(x)
     from seqrec.kernels.slstm.triton_form import fused  # slow to import, and not everybody has Triton
 
     return fused(x, r, state, lengths, starts)

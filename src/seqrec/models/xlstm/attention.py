@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seqrec.kernels.fused import split
-from seqrec.models.layers import Linear
 from seqrec.models.xlstm.config import XLSTMConfig
 from seqrec.models.xlstm.mixers import Mixer, Rows
 
@@ -43,8 +42,8 @@ class AttentionMixer(Mixer):
     def __init__(self, config: XLSTMConfig) -> None:
         super().__init__()
         D, self.num_heads, self.reach = config.embedding_dim, config.num_heads, config.max_length
-        self.qkv = Linear(D, 3 * D, bias=False)
-        self.out = Linear(D, D, bias=False)
+        self.qkv = nn.Linear(D, 3 * D, bias=False)
+        self.out = nn.Linear(D, D, bias=False)
         self.distance_bias = nn.Parameter(torch.zeros(BUCKETS * (2 if config.bidirectional else 1), self.num_heads))
         self.register_buffer("buckets", distance_buckets(self.reach), persistent=False)
 

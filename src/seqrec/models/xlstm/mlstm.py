@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from seqrec.kernels.fused import ACTIVATIONS, capped_gates, gated_head_norm, split
 from seqrec.kernels.mlstm import effective_attention, initial_state, mlstm, mlstm_prefill, mlstm_step
-from seqrec.models.layers import Linear
 from seqrec.models.xlstm.config import XLSTMConfig
 from seqrec.models.xlstm.mixers import CellMixer, CellState, Rows
 
@@ -53,14 +52,14 @@ class MLSTMMixer(CellMixer):
         super().__init__(config, P)
         self.kernels = config.chunkwise_kernel, config.sequence_kernel, config.step_kernel
         self.gate_cap = config.gate_cap
-        self.up = Linear(D, 2 * P, bias=False) if config.projection == "pre" else None
+        self.up = nn.Linear(D, 2 * P, bias=False) if config.projection == "pre" else None
         gate = "silu" if self.up is not None else config.output_gate
         self.activation = gate if gate in ACTIVATIONS else None
         gated = self.up is None and self.activation is not None
-        self.query_key = Linear(P, 2 * P, bias=False)
-        self.value_output = Linear(P, 2 * P if gated else P, bias=False)
-        self.gates = Linear(P, 2 * H)
-        self.out = Linear(P, D, bias=False)
+        self.query_key = nn.Linear(P, 2 * P, bias=False)
+        self.value_output = nn.Linear(P, 2 * P if gated else P, bias=False)
+        self.gates = nn.Linear(P, 2 * H)
+        self.out = nn.Linear(P, D, bias=False)
         self.weights = Weights(
             up=None if self.up is None else self.up.weight,
             query_key=self.query_key.weight,

@@ -27,7 +27,7 @@ from seqrec.data.batches import NO_TIME, Batch
 from seqrec.errors import ConfigError
 from seqrec.models import cloze
 from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import ItemTable, SwiGLU, add_and_norm
+from seqrec.models.layers import Dropout, ItemTable, SwiGLU, add_and_norm
 from seqrec.models.xlstm.attention import AttentionMixer
 from seqrec.models.xlstm.config import XLSTMConfig
 from seqrec.models.xlstm.elapsed import elapsed
@@ -55,7 +55,7 @@ class XLSTM(SequenceModel):
         super().__init__(config, num_items)
         self.bidirectional, self.uses_times = config.bidirectional, config.time_gate
         self.items = ItemTable(config, num_items)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, kind) for kind in config.kinds)
         self.norm = nn.RMSNorm(config.embedding_dim, eps=1e-6)
         if config.bidirectional:
@@ -198,7 +198,7 @@ class Block(nn.Module):
             self.feedforward = SwiGLU(D, int(D * config.feedforward_factor))
             gate_up, down = self.feedforward.gate_up.weight, self.feedforward.down.weight
             self.weights = self.feedforward_norm.weight, gate_up, down
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, y_BLD: Tensor | None, rows: Rows) -> tuple[Tensor, Tensor]:
         """From the stream and what the block before would add to it to the same after this block."""

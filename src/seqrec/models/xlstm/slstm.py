@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from seqrec.kernels.fused import gated_head_norm
 from seqrec.kernels.slstm import KERNELS, initial_state, slstm, slstm_prefill, slstm_step
-from seqrec.models.layers import Linear
 from seqrec.models.xlstm.config import XLSTMConfig
 from seqrec.models.xlstm.mixers import CellMixer, CellState, Rows
 
@@ -26,11 +25,11 @@ class SLSTMMixer(CellMixer):
         super().__init__(config, D)
         asked = config.chunkwise_kernel, config.sequence_kernel, config.step_kernel
         self.kernels = [kernel if kernel in KERNELS else "auto" for kernel in asked]  # some are of the mLSTM alone
-        self.input_forget = Linear(D, 2 * D)
-        self.cell_output = Linear(D, 2 * D)
+        self.input_forget = nn.Linear(D, 2 * D)
+        self.cell_output = nn.Linear(D, 2 * D)
         # Small, so that gates start by what comes in.
         self.recurrent = nn.Parameter(torch.randn(4, H, D // H, D // H) * 0.1 * (D // H) ** -0.5)
-        self.out = Linear(D, D, bias=False)
+        self.out = nn.Linear(D, D, bias=False)
         nn.init.normal_(self.input_forget.weight, std=0.02)
         with torch.no_grad():
             self.input_forget.bias.copy_(
