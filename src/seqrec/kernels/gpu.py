@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -20,8 +21,16 @@ def fits(*tensors: Tensor) -> bool:
 
 
 def has_triton() -> bool:
-    """Whether the package is there; it comes with PyTorch for GPUs."""
-    return find_spec("triton") is not None
+    """Whether the package, which comes with PyTorch for GPUs, is there, and the GPU is one that our kernels are for."""
+    return find_spec("triton") is not None and is_new_enough()
+
+
+@cache
+def is_new_enough() -> bool:
+    """Whether the GPU, if there is one, is of NVIDIA and has products of bfloat16: compute capability 8 and more."""
+    if not torch.cuda.is_available():
+        return True
+    return torch.version.cuda is not None and torch.cuda.get_device_capability() >= (8, 0)
 
 
 def require_heads(*tensors: Tensor) -> None:
@@ -39,11 +48,13 @@ def require_triton(x: Tensor, other: str) -> None:
     """Refuse to run a Triton kernel where it cannot run; `other` can be chosen instead.
 
     Raises:
-        ConfigError: x is on no GPU and Triton's interpreter is not on.
+        ConfigError: x is on no GPU and Triton's interpreter is not on, or the GPU is too old.
         MissingExtraError: Triton is not installed.
     """
     if not x.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         raise ConfigError(f"kernel triton runs on a GPU, not on {x.device.type}: choose {other} or auto.")
+    if not is_new_enough():
+        raise ConfigError(f"kernel triton needs an NVIDIA GPU of compute capability 8 or more: choose {other} or auto.")
     if not has_triton():
         raise MissingExtraError("Triton", "triton")
 
