@@ -51,7 +51,14 @@ def check_model(model: type[Scorer], **settings: Any) -> list[str]:
     if isinstance(made, SequenceModel):
         checks += [hides_targets if made.bidirectional else causality]
         checks += [tells_no_times] if made.uses_times else []
-        checks += [one_forward, overfits_and_moves, resumes_bit_for_bit, seeds_matter, compiles_and_exports]
+        checks += [
+            one_forward,
+            same_last_state,
+            overfits_and_moves,
+            resumes_bit_for_bit,
+            seeds_matter,
+            compiles_and_exports,
+        ]
         if isinstance(made, Recurrent) and not made.bidirectional:
             checks += [step_by_step]
     for check in checks:
@@ -220,6 +227,13 @@ def one_forward(subject: _Subject) -> None:
     assert (inputs.items[masked] != batch.items[masked]).all(), "some targets are not masked"
     assert masked.any(1).all(), "a row has no target"
     assert not masked.all(1)[batch.lengths > 1].any(), "a row has nothing but targets"
+
+
+def same_last_state(subject: _Subject) -> None:
+    """A shortcut to the state after the last event comes to what all positions do, in float64."""
+    model, batch = subject.make().double(), _timed(_batch())
+    with torch.no_grad():
+        torch.testing.assert_close(model.last_state(batch), batch.last(model.encode(batch)))
 
 
 def overfits_and_moves(subject: _Subject) -> None:

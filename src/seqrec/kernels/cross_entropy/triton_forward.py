@@ -95,6 +95,28 @@ def log_sums(
 
 
 @triton.jit
+def _merged(tops, totals, means, t, d, inside, T, parts, D: tl.constexpr, GRADIENTS: tl.constexpr):
+    """What the parts found at positions t: largest score and total (ROWS,), and weighted sum of items (ROWS, D)."""
+    top_T = tl.load(tops + t, mask=inside, other=0.0)
+    total_T = tl.load(totals + t, mask=inside, other=1.0)
+    entry_T = t.to(tl.int64)
+    g_TD = tl.zeros((t.shape[0], D), tl.float32)
+    if GRADIENTS:
+        g_TD = tl.load(means + entry_T[:, None] * D + d[None, :], mask=inside[:, None], other=0.0)
+    for _ in range(1, parts):
+        entry_T += T
+        next_T = tl.load(tops + entry_T, mask=inside, other=0.0)
+        new_T = tl.maximum(top_T, next_T)
+        old_T, fresh_T = tl.exp2(top_T - new_T), tl.exp2(next_T - new_T)
+        total_T = total_T * old_T + tl.load(totals + entry_T, mask=inside, other=0.0) * fresh_T
+        if GRADIENTS:
+            next_TD = tl.load(means + entry_T[:, None] * D + d[None, :], mask=inside[:, None], other=0.0)
+            g_TD = g_TD * old_T[:, None] + next_TD * fresh_T[:, None]
+        top_T = new_T
+    return top_T, total_T, g_TD
+
+
+@triton.jit
 def combine_log_sums(
     h, w, own, target_bias, targets, means, tops, totals, w_sum, bias_sum, dh, pull, log_sum, columns, sums,
     T, N, parts, ignored, smoothing,
@@ -115,31 +137,13 @@ def combine_log_sums(
     at = t[:, None].to(tl.int64) * D + d[None, :]
     target_T = tl.load(targets + t, mask=inside, other=0)
     counted_T = inside & (target_T != ignored)
-    top_T = tl.load(tops + t, mask=inside, other=0.0)
-    total_T = tl.load(totals + t, mask=inside, other=1.0)
-    if GRADIENTS:
-        g_TD = tl.load(means + at, mask=inside[:, None], other=0.0)
-    entry_T = t.to(tl.int64)
-    for _ in range(1, parts):
-        entry_T += T
-        next_T = tl.load(tops + entry_T, mask=inside, other=0.0)
-        new_T = tl.maximum(top_T, next_T)
-        old_T, fresh_T = tl.exp2(top_T - new_T), tl.exp2(next_T - new_T)
-        total_T = total_T * old_T + tl.load(totals + entry_T, mask=inside, other=0.0) * fresh_T
-        if GRADIENTS:
-            next_TD = tl.load(means + entry_T[:, None] * D + d[None, :], mask=inside[:, None], other=0.0)
-            g_TD = g_TD * old_T[:, None] + next_TD * fresh_T[:, None]
-        top_T = new_T
-
+    top_T, total_T, g_TD = _merged(tops, totals, means, t, d, inside, T, parts, D, GRADIENTS)
     h_TD = tl.load(h + at, mask=inside[:, None], other=0.0).to(tl.float32)
     if SHARED:
-        known_T = counted_T
-        w_TD = tl.load(own + at, mask=known_T[:, None], other=0.0).to(tl.float32)
-        row_T = t.to(tl.int64)
+        known_T, rows, row_T = counted_T, own, t.to(tl.int64)
     else:
-        known_T = counted_T & (target_T >= 0) & (target_T < N)
-        w_TD = tl.load(w + target_T[:, None] * D + d[None, :], mask=known_T[:, None], other=0.0).to(tl.float32)
-        row_T = target_T
+        known_T, rows, row_T = counted_T & (target_T >= 0) & (target_T < N), w, target_T.to(tl.int64)
+    w_TD = tl.load(rows + row_T[:, None] * D + d[None, :], mask=known_T[:, None], other=0.0).to(tl.float32)
     s_T = tl.sum(h_TD * w_TD, 1) * LOG2E
     if HAS_BIAS:
         s_T += tl.load(target_bias + row_T, mask=known_T, other=0.0).to(tl.float32) * LOG2E
