@@ -45,6 +45,12 @@ def test_cosine_scores_pass(name: str) -> None:
         {"bidirectional": True},
         {"time_gate": True, "num_blocks": 1},
         {"time_gate": True, "bidirectional": True},
+        {"time_gate": True, "position_gate": True, "num_blocks": 1},
+        {"position_gate": True, "bidirectional": True},
+        {"shared_conv": True, "stack": "ms"},
+        {"key_factor": 2, "num_blocks": 1},
+        {"key_value_heads": 1, "num_blocks": 1},
+        {"key_value_heads": 1, "key_factor": 0.5, "projection": "pre", "num_blocks": 1},
     ],
     ids=str,
 )

@@ -125,7 +125,12 @@ def test_a_number_is_no_stack(stack: int) -> None:
             {"projection": "pre", "projection_factor": 1.1, "embedding_dim": 16},
             "embedding_dim \\* projection_factor is 17, not a positive multiple of num_heads 2",
         ),
-        ({"time_gate": True, "stack": "a"}, "time_gate is for mLSTM and sLSTM blocks, and stack names none"),
+        (
+            {"time_gate": True, "stack": "a"},
+            "time_gate and position_gate are for mLSTM and sLSTM blocks, and stack names none",
+        ),
+        ({"num_heads": 4, "key_value_heads": 3}, "num_heads 4 is not a multiple of key_value_heads 3"),
+        ({"shared_conv": True, "projection": "pre", "stack": "ms"}, "shared_conv needs cells of one width"),
         ({"bidirectional": True, "num_blocks": 1}, "the second one reads backwards"),
     ],
 )
@@ -218,8 +223,43 @@ def test_inspect_shows_what_each_position_draws_from_which() -> None:
 def test_inspected_attention_is_what_the_mixer_applies() -> None:
     xlstm = model()
     found = xlstm.inspect(BATCH)
-    block, rows = xlstm._blocks()[0], Rows.forwards(BATCH, False)
+    block, rows = xlstm._blocks()[0], Rows.forwards(BATCH, xlstm.config)
     x_BLD = block.mixer_norm(xlstm.items(BATCH.items))
     into = block.mixer.project(x_BLD, rows)
     mixed = block.mixer._mix((found["attention.0"] @ into.v).transpose(1, 2), into.gate)
     torch.testing.assert_close(mixed, block.mixer(x_BLD, rows), rtol=1e-6, atol=1e-6)
+
+
+def test_constant_gates_are_not_moved_by_what_comes_in() -> None:
+    xlstm = model(gates="constant", stack="ms")
+    shown = xlstm.inspect(BATCH)
+    assert shown["input_gate.0"].std(-1).max() == 0
+    frozen = [name for name, parameter in xlstm.named_parameters() if not parameter.requires_grad]
+    assert frozen == ["blocks.0.mixer.gates.weight", "blocks.1.mixer.input_forget.weight"]
+
+
+def test_a_shared_convolution_is_one() -> None:
+    own, shared = model(num_blocks=3), model(num_blocks=3, shared_conv=True)
+    count = [sum(parameter.numel() for parameter in xlstm.parameters()) for xlstm in (own, shared)]
+    convolution = own._blocks()[0].mixer
+    assert count[0] - count[1] == 2 * (convolution.conv_kernel.numel() + convolution.conv_bias.numel())
+    again = model(num_blocks=3, shared_conv=True)
+    again.load_state_dict(own.state_dict() | shared.state_dict())
+    torch.testing.assert_close(again.scores(BATCH), shared.scores(BATCH))
+
+
+def test_heads_that_share_keys_and_values_are_those_of_repeated_projections() -> None:
+    shared, plain = model(num_heads=4, key_value_heads=2), model(num_heads=4)
+    state = shared.state_dict()
+    for name in [name for name in state if name.endswith(("query_key.weight", "value_output.weight"))]:
+        width = plain.config.embedding_dim
+        whole = state[name]
+        first, grouped, rest = (
+            (whole[:width], whole[width:], whole[:0])
+            if "query_key" in name
+            else (whole[:0], whole[: len(whole) - width], whole[len(whole) - width :])
+        )
+        repeated = grouped.unflatten(0, (2, -1)).repeat_interleave(2, 0).flatten(0, 1)
+        state[name] = torch.cat([first, repeated, rest])
+    plain.load_state_dict(state)
+    torch.testing.assert_close(plain.scores(BATCH), shared.scores(BATCH))

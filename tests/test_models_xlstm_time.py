@@ -15,7 +15,7 @@ from seqrec.errors import DataError
 from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
 from seqrec.losses.softmax import SoftmaxConfig, SoftmaxLoss
 from seqrec.models.xlstm import XLSTM, XLSTMConfig
-from seqrec.models.xlstm.elapsed import elapsed
+from seqrec.models.xlstm.facts import elapsed
 from seqrec.recommendation.recommender import Recommender
 from seqrec.run_folder import RunFolder
 from seqrec.testing import ITEMS, synthetic_data

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from seqrec.kernels.fused import split
 from seqrec.models.xlstm.config import XLSTMConfig
+from seqrec.models.xlstm.facts import Facts
 from seqrec.models.xlstm.mixers import Mixer, Rows
 
 #: Buckets of distance to one side; the first half holds one distance each.
@@ -67,7 +68,7 @@ class AttentionMixer(Mixer):
             keys, values, rows.lengths.clone()
         )
 
-    def step(self, x_BD: Tensor, state: AttentionState, elapsed_BE: Tensor | None) -> tuple[Tensor, AttentionState]:
+    def step(self, x_BD: Tensor, state: AttentionState, facts: Facts) -> tuple[Tensor, AttentionState]:
         q, k, v = self._heads(x_BD[:, None])
         distance_BM = (state.events[:, None] - torch.arange(self.reach, device=x_BD.device)) % self.reach
         new = (distance_BM == 0)[:, None, :, None]

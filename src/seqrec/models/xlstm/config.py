@@ -34,6 +34,14 @@ class XLSTMConfig(ClozeConfig):
     projection_factor: float = Field(2, gt=0, description="width of that space over embedding_dim")
     conv_width: int = Field(4, ge=0, description="events that the causal convolution before a cell sees; 0 or 1: none")
     gate_cap: float | None = Field(15, gt=0, description="mLSTM gates saturate smoothly here before their activation")
+    shared_conv: bool = Field(False, description="one convolution for all cells, not one each")
+    key_factor: float = Field(1, gt=0, description="width of an mLSTM's queries and keys over that of its values")
+    key_value_heads: int | None = Field(
+        None, ge=1, description="of mLSTM blocks: as many keys and values, shared among the heads; by itself num_heads"
+    )
+    gates: Literal["learned", "constant"] = Field(
+        "learned", description="constant: what comes in does not move input and forget gates"
+    )
     head_norm: bool = Field(True, description="normalise what each head of a cell gives")
     output_gate: Literal["sigmoid", "silu", "none"] = Field(
         "sigmoid", description="of mLSTM blocks, projection post; pre has SiLU and sLSTM sigmoid by their nature"
@@ -41,6 +49,7 @@ class XLSTMConfig(ClozeConfig):
     forget_bias: tuple[float, float] = Field((3, 6), description="forget gates start there, evenly from first to last")
     input_bias: float = Field(0, description="input gates start there")
     time_gate: bool = Field(False, description="forget gates see the time since the event before; needs clock times")
+    position_gate: bool = Field(False, description="forget gates see how many events came before")
     bidirectional: bool = Field(False, description="every second cell reads backwards; trained to fill gaps")
     chunkwise_kernel: Literal["auto", "native", "triton", "nxai", "parallel", "recurrent"] = Field(
         "auto", description="form of a cell in training"
@@ -87,10 +96,14 @@ class XLSTMConfig(ClozeConfig):
                 f"embedding_dim * projection_factor is {self.inner_dim}, not a positive multiple of num_heads "
                 f"{self.num_heads}"
             )
+        if self.num_heads % (self.key_value_heads or 1):
+            raise ValueError(f"num_heads {self.num_heads} is not a multiple of key_value_heads {self.key_value_heads}")
+        if self.shared_conv and self.projection == "pre" and "s" in self.kinds and "m" in self.kinds:
+            raise ValueError("shared_conv needs cells of one width, and with projection pre the mLSTM's is wider")
         if cut := sorted(set(self.stack) - set(self.kinds)):
             raise ValueError(f"num_blocks {self.num_blocks} cuts stack {self.stack[:20]} off before its {cut[0]} block")
-        if self.time_gate and not set(self.kinds) & set("ms"):
-            raise ValueError("time_gate is for mLSTM and sLSTM blocks, and stack names none")
+        if (self.time_gate or self.position_gate) and not set(self.kinds) & set("ms"):
+            raise ValueError("time_gate and position_gate are for mLSTM and sLSTM blocks, and stack names none")
         if self.bidirectional and len(self.kinds) == 1 and self.kinds != "a":
             raise ValueError("bidirectional needs num_blocks of 2 at least: the second one reads backwards")
         return self

@@ -1,12 +1,12 @@
 """What every mixer of an xLSTM is asked for, and what those with a cell share.
 
-Shapes: B rows, L positions, D width, H heads, K head width, W convolution width, E facts about elapsed time.
+Shapes: B rows, L positions, D width, H heads, K head width, W convolution width.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from seqrec.data.batches import NO_TIME, Batch
 from seqrec.kernels.fused import causal_conv_silu
 from seqrec.models.xlstm.config import XLSTMConfig
-from seqrec.models.xlstm.elapsed import FACTS, elapsed
+from seqrec.models.xlstm.facts import PLACE_FACTS, TIME_FACTS, Facts, elapsed, events_before
 
 #: A named tuple of tensors, and of named tuples of tensors, whose first dimension is the row.
 MixerState = Any
@@ -29,28 +29,28 @@ class Rows:
     Attributes:
         lengths: (B,) events per row.
         valid: (B, L) bool, where there is an event, if attention may look at both sides of a position.
-        elapsed: (B, L, E) about the time from the event read before, if the model uses times and they are known.
+        facts: what forget gates see of each position (B, L, ...): the time since the event read before, where the model
+            uses times and they are known, and how many were read.
         order: (B, L) the position that is read at each place, if rows are read backwards. It undoes itself.
     """
 
     lengths: Tensor
     valid: Tensor | None = None
-    elapsed: Tensor | None = None
+    facts: Facts = field(default_factory=Facts)
     order: Tensor | None = None
 
     @classmethod
-    def forwards(cls, batch: Batch, bidirectional: bool) -> Self:
+    def forwards(cls, batch: Batch, config: XLSTMConfig) -> Self:
         """Oldest event first."""
-        times = None if batch.times is None else _since_last(batch.times)
-        return cls(batch.lengths, batch.valid if bidirectional else None, times)
+        return cls(batch.lengths, batch.valid if config.bidirectional else None, _facts(batch, batch.times, config))
 
     @classmethod
-    def backwards(cls, batch: Batch) -> Self:
+    def backwards(cls, batch: Batch, config: XLSTMConfig) -> Self:
         """Newest event first, padding still behind the last one read."""
         places_L = torch.arange(batch.items.shape[1], device=batch.items.device)
         order_BL = torch.where(batch.valid, batch.lengths[:, None] - 1 - places_L, places_L)
-        times = None if batch.times is None else _since_last(batch.times.gather(1, order_BL))
-        return cls(batch.lengths, batch.valid, times, order_BL)
+        times_BL = None if batch.times is None else batch.times.gather(1, order_BL)
+        return cls(batch.lengths, batch.valid, _facts(batch, times_BL, config), order_BL)
 
     def last(self, x: Tensor) -> Tensor:
         """`x` (B, L, ...) at the last event of each row, read forwards."""
@@ -81,7 +81,7 @@ class Mixer(nn.Module, ABC):
         """As `forward`, and the state after each row's last event."""
 
     @abstractmethod
-    def step(self, x_BD: Tensor, state: MixerState, elapsed_BE: Tensor | None) -> tuple[Tensor, MixerState]:
+    def step(self, x_BD: Tensor, state: MixerState, facts: Facts) -> tuple[Tensor, MixerState]:
         """(B, D) for one more event per row, and the state after it."""
 
     @abstractmethod
@@ -97,7 +97,7 @@ class CellState(NamedTuple):
 
 
 class CellMixer(Mixer):
-    """A mixer with a cell of `width`: a causal convolution before it, gates that see elapsed time, a norm per head."""
+    """A mixer with a cell of `width`: a causal convolution before it, gates that may see facts, a norm per head."""
 
     def __init__(self, config: XLSTMConfig, width: int) -> None:
         super().__init__()
@@ -110,8 +110,14 @@ class CellMixer(Mixer):
             self.conv_bias = nn.Parameter(torch.zeros(width))
         self.taps = self.conv_kernel, self.conv_bias
         self.head_norm = nn.Parameter(torch.ones(width)) if config.head_norm else None
-        # Starts at zero: a model that knows the time starts as the one that does not.
-        self.time_gate = nn.Parameter(torch.zeros(self.num_heads, FACTS)) if config.time_gate else None
+        # They start at zero: a model that knows the time starts as the one that does not.
+        heads = self.num_heads
+        self.time_gate = nn.Parameter(torch.zeros(heads, TIME_FACTS)) if config.time_gate else None
+        self.position_gate = nn.Parameter(torch.zeros(heads, PLACE_FACTS)) if config.position_gate else None
+
+    def share_convolution(self, other: CellMixer) -> None:
+        """Use that of `other` from now on."""
+        self.conv_kernel, self.conv_bias = self.taps = other.taps
 
     def convolve(self, x_BLD: Tensor) -> Tensor:
         """Each position with the W-1 before it."""
@@ -137,12 +143,15 @@ class CellMixer(Mixer):
         """What `recent` is before any event."""
         return like.new_zeros(batch, self.conv_width - 1, self.width)
 
-    def forget_shift(self, facts: Tensor | None) -> Tensor | None:
-        """(..., H) from the facts about elapsed time (..., E), to be added to forget gates before their activation."""
-        if facts is None or self.time_gate is None:
-            return None
-        return F.linear(facts.to(self.time_gate.dtype), self.time_gate)
+    def forget_shift(self, facts: Facts) -> Tensor | None:
+        """(..., H) from the facts there are, to be added to forget gates before their activation."""
+        pairs = zip(facts, (self.time_gate, self.position_gate), strict=True)
+        shifts = [F.linear(x.to(weight.dtype), weight) for x, weight in pairs if x is not None and weight is not None]
+        return torch.stack(shifts).sum(0) if shifts else None
 
 
-def _since_last(times_BL: Tensor) -> Tensor:
-    return elapsed(F.pad(times_BL[:, :-1], (1, 0), value=NO_TIME), times_BL)
+def _facts(batch: Batch, times_BL: Tensor | None, config: XLSTMConfig) -> Facts:
+    """Of each position, in the order of reading."""
+    since = None if times_BL is None else elapsed(F.pad(times_BL[:, :-1], (1, 0), value=NO_TIME), times_BL)
+    places = torch.arange(batch.items.shape[1], device=batch.items.device)
+    return Facts(since, events_before(places).expand(len(batch), -1, -1) if config.position_gate else None)

@@ -10,7 +10,7 @@ is bounded by `max_length`. See `step`.
 Read backwards every second time, a stack of cells sees both sides of a gap, as in Alkin et al., "Vision-LSTM", 2024;
 it then learns to fill gaps as BERT4Rec does.
 
-Shapes: B rows, L positions, D width, H heads, E facts about elapsed time.
+Shapes: B rows, L positions, D width, H heads.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from seqrec.models.base import ItemVectors, SequenceModel
 from seqrec.models.layers import Dropout, ItemTable, SwiGLU, add_and_norm
 from seqrec.models.xlstm.attention import AttentionMixer
 from seqrec.models.xlstm.config import XLSTMConfig
-from seqrec.models.xlstm.elapsed import elapsed
+from seqrec.models.xlstm.facts import Facts, elapsed, events_before
 from seqrec.models.xlstm.mixers import CellMixer, Mixer, MixerState, Rows
 from seqrec.models.xlstm.mlstm import MLSTMMixer
 from seqrec.models.xlstm.slstm import SLSTMMixer
@@ -39,10 +39,12 @@ MIXERS: dict[str, type[Mixer]] = {"m": MLSTMMixer, "s": SLSTMMixer, "a": Attenti
 
 
 class XLSTMState(NamedTuple):
-    """What each block remembers, and when the last event happened (B,), NO_TIME where nobody knows or asks."""
+    """What each block remembers, when the last event happened (B,), NO_TIME where nobody knows or asks, and how many
+    there were (B,)."""
 
     blocks: tuple[MixerState, ...]
     last_time: Tensor
+    events: Tensor
 
 
 class XLSTM(SequenceModel):
@@ -57,6 +59,10 @@ class XLSTM(SequenceModel):
         self.items = ItemTable(config, num_items)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, kind) for kind in config.kinds)
+        if config.shared_conv:
+            first, *others = (block.mixer for block in self._blocks() if isinstance(block.mixer, CellMixer))
+            for mixer in others:
+                mixer.share_convolution(first)
         self.norm = nn.RMSNorm(config.embedding_dim, eps=1e-6)
         if config.bidirectional:
             self.mask = nn.Parameter(torch.randn(config.embedding_dim) * 0.1)
@@ -103,7 +109,8 @@ class XLSTM(SequenceModel):
         """What `batch` empty histories leave behind."""
         self._require_causal()
         blocks = tuple(block.mixer.initial_state(batch) for block in self._blocks())
-        return XLSTMState(blocks, torch.full((batch,), NO_TIME, device=self.items.weight.device))
+        counts = torch.tensor([NO_TIME, 0], device=self.items.weight.device).expand(batch, -1)
+        return XLSTMState(blocks, counts[:, 0], counts[:, 1])
 
     def prefill(self, batch: Batch) -> tuple[Tensor, XLSTMState]:
         """Read whole histories, without dropout: hidden states after the last event (B, D), and the state there."""
@@ -115,7 +122,7 @@ class XLSTM(SequenceModel):
         last_time = torch.full_like(batch.lengths, NO_TIME)
         if self.uses_times and batch.times is not None:
             last_time = batch.last(batch.times)
-        return self.items.query(self.norm(batch.last(x_BLD))), XLSTMState(tuple(states), last_time)
+        return self.items.query(self.norm(batch.last(x_BLD))), XLSTMState(tuple(states), last_time, batch.lengths)
 
     def step(self, items_B: Tensor, state: XLSTMState, times_B: Tensor | None = None) -> tuple[Tensor, XLSTMState]:
         """Take one more event per row: hidden states (B, D), and the state after it.
@@ -124,15 +131,16 @@ class XLSTM(SequenceModel):
             times_B: (B,) int64 milliseconds, for a model with a time gate; None, or NO_TIME: not known.
         """
         self._require_causal()
-        x_BD, after, last_time = self.items(items_B), [], state.last_time
-        elapsed_BE = None
+        x_BD, after, facts, last_time, events = self.items(items_B), [], Facts(), state.last_time, state.events
         if self.uses_times:
             now_B = torch.full_like(last_time, NO_TIME) if times_B is None else times_B.to(last_time, copy=True)
-            elapsed_BE, last_time = elapsed(last_time, now_B), now_B
+            facts, last_time = facts._replace(time=elapsed(last_time, now_B)), now_B
+        if self.config.position_gate:
+            facts, events = facts._replace(place=events_before(events)), events + 1
         for block, before in zip(self._blocks(), state.blocks, strict=True):
-            x_BD, block_state = block.step(x_BD, before, elapsed_BE)
+            x_BD, block_state = block.step(x_BD, before, facts)
             after.append(block_state)
-        return self.items.query(self.norm(x_BD)), XLSTMState(tuple(after), last_time)
+        return self.items.query(self.norm(x_BD)), XLSTMState(tuple(after), last_time, events)
 
     def inspect(self, batch: Batch) -> dict[str, Tensor]:
         """Per block: `attention.<block>` (B, H, L, L), what each position draws from each other one, and for cells
@@ -162,10 +170,10 @@ class XLSTM(SequenceModel):
     def _readings(self, batch: Batch) -> list[tuple[Block, Rows]]:
         """Each block with the rows as it reads them: a bidirectional model's cells go forth and back in turns."""
         batch = batch if self.uses_times else replace(batch, times=None)
-        forwards = Rows.forwards(batch, self.bidirectional)
+        forwards = Rows.forwards(batch, self.config)
         if not self.bidirectional:
             return [(block, forwards) for block in self._blocks()]
-        turns = cycle((forwards, Rows.backwards(batch)))
+        turns = cycle((forwards, Rows.backwards(batch, self.config)))
         return [(block, next(turns) if isinstance(block.mixer, CellMixer) else forwards) for block in self._blocks()]
 
     def _require_causal(self) -> None:
@@ -193,7 +201,7 @@ class Block(nn.Module):
         self.mixer = MIXERS[kind](config)
         self.feedforward: SwiGLU | None = None
         self.weights: tuple[Tensor, ...] = ()  # of the feed-forward layer and the norm before it, at hand for `step`
-        if kind != "m" or config.projection == "post":
+        if config.feedforward_factor and (kind != "m" or config.projection == "post"):
             self.feedforward_norm = nn.RMSNorm(D, eps=1e-6)
             self.feedforward = SwiGLU(D, int(D * config.feedforward_factor))
             gate_up, down = self.feedforward.gate_up.weight, self.feedforward.down.weight
@@ -215,8 +223,8 @@ class Block(nn.Module):
         x_BLD = x_BLD + y_BLD
         return x_BLD if self.feedforward is None else x_BLD + self.feedforward(self.feedforward_norm(x_BLD)), state
 
-    def step(self, x_BD: Tensor, state: MixerState, elapsed_BE: Tensor | None) -> tuple[Tensor, MixerState]:
-        y_BD, state = self.mixer.step(self.mixer_norm(x_BD), state, elapsed_BE)
+    def step(self, x_BD: Tensor, state: MixerState, facts: Facts) -> tuple[Tensor, MixerState]:
+        y_BD, state = self.mixer.step(self.mixer_norm(x_BD), state, facts)
         x_BD = x_BD + y_BD
         if not self.weights:
             return x_BD, state

@@ -2,7 +2,7 @@
 input and forget gates, the cell input and output gate come straight from the input, and what each head gave last
 comes back to its gates through a matrix of its own.
 
-Shapes: B rows, L positions, D width, H heads, K = D / H, E facts about elapsed time.
+Shapes: B rows, L positions, D width, H heads, K = D / H.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seqrec.kernels.fused import gated_head_norm
 from seqrec.kernels.slstm import KERNELS, initial_state, slstm, slstm_prefill, slstm_step
 from seqrec.models.xlstm.config import XLSTMConfig
+from seqrec.models.xlstm.facts import Facts
 from seqrec.models.xlstm.mixers import CellMixer, CellState, Rows
 
 
@@ -32,6 +33,8 @@ class SLSTMMixer(CellMixer):
         self.out = nn.Linear(D, D, bias=False)
         nn.init.normal_(self.input_forget.weight, std=0.02)
         with torch.no_grad():
+            if config.gates == "constant":
+                self.input_forget.weight.zero_().requires_grad_(False)
             self.input_forget.bias.copy_(
                 torch.cat([torch.full((D,), config.input_bias), torch.linspace(*config.forget_bias, D)])
             )
@@ -41,7 +44,7 @@ class SLSTMMixer(CellMixer):
 
     def project(self, x_BLD: Tensor, rows: Rows) -> Tensor:
         """(B, L, 4, H, K): input and forget gate, cell input and output gate, without what the recurrence adds."""
-        return self._project(x_BLD, self.convolve(x_BLD), rows.elapsed)
+        return self._project(x_BLD, self.convolve(x_BLD), rows.facts)
 
     def initial_state(self, batch: int) -> CellState:
         like = self.out.weight
@@ -52,9 +55,9 @@ class SLSTMMixer(CellMixer):
         h, cell = slstm_prefill(self.project(x_BLD, rows), self.recurrent, rows.lengths, kernel=self.kernels[1])
         return self._mix(h), CellState(cell, self.recent(x_BLD, rows.lengths))
 
-    def step(self, x_BD: Tensor, state: CellState, elapsed_BE: Tensor | None) -> tuple[Tensor, CellState]:
+    def step(self, x_BD: Tensor, state: CellState, facts: Facts) -> tuple[Tensor, CellState]:
         c_BD, recent = self.convolve_step(x_BD, state.recent)
-        h, cell = slstm_step(self._project(x_BD, c_BD, elapsed_BE), self.recurrent, state.cell, kernel=self.kernels[2])
+        h, cell = slstm_step(self._project(x_BD, c_BD, facts), self.recurrent, state.cell, kernel=self.kernels[2])
         return self._mix(h.to(x_BD.dtype)), CellState(cell, recent)
 
     def inspect(self, x_BLD: Tensor, rows: Rows) -> dict[str, Tensor]:
@@ -72,9 +75,9 @@ class SLSTMMixer(CellMixer):
         attention = weight.masked_fill(~causal, -torch.inf).softmax(-1).mean(2)
         return {"attention": attention, "input_gate": i.mean(2), "forget_gate": torch.sigmoid(f).mean(2)}
 
-    def _project(self, x: Tensor, c: Tensor, elapsed: Tensor | None) -> Tensor:
+    def _project(self, x: Tensor, c: Tensor, facts: Facts) -> Tensor:
         gates = torch.cat([self.input_forget(c), self.cell_output(x)], -1).unflatten(-1, (4, self.num_heads, -1))
-        if (shift := self.forget_shift(elapsed)) is not None:
+        if (shift := self.forget_shift(facts)) is not None:
             gates = gates + F.pad(shift[..., None, :, None], (0, 0, 0, 0, 1, 2))
         return gates
 
