@@ -21,6 +21,14 @@ class Case(NamedTuple):
     ids: Tensor | None = None
     smoothing: float = 0.0
     cosine: bool = False
+    weights: Tensor | None = None  # (T,) of the losses, whose sum is meant then instead of their mean
+
+
+def weighted(case: Case) -> Case:
+    """The same with a loss for every position, which count differently, one of them not at all and some below 0."""
+    weights = torch.randn(len(case.targets), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    weights[len(weights) // 2] = 0.0
+    return case._replace(weights=weights)
 
 
 def catalogue(
@@ -65,8 +73,12 @@ def run(case: Case, kernel: str, dtype: torch.dtype = torch.float64, device: str
     assert weight is not None
     targets = case.targets.to(device)
     if own is None or case.ids is None:
-        options = {"label_smoothing": case.smoothing, "cosine": case.cosine, "kernel": kernel}
+        reduction = "mean" if case.weights is None else "none"
+        options = {"label_smoothing": case.smoothing, "cosine": case.cosine, "reduction": reduction, "kernel": kernel}
         loss = linear_cross_entropy(h, weight, targets, bias=bias, **options)
+        if case.weights is not None:
+            assert not loss[targets == -1].any()
+            loss = (loss * case.weights.to(loss)).sum()
     else:
         ids = case.ids.to(device)
         loss = shared_cross_entropy(h, own, weight, targets, ids, own_bias=own_bias, bias=bias, kernel=kernel)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cross_entropies import BIASES, Case, candidates, catalogue, errors, run
+from cross_entropies import BIASES, Case, candidates, catalogue, errors, run, weighted
 from seqrec.errors import ConfigError
 from seqrec.kernels.cross_entropy import linear_cross_entropy, native, shared_cross_entropy
 
@@ -35,10 +35,11 @@ def slow(case: Case) -> float:
     h, weight, bias, *own = case.leaves
     vectors = [[x / math.sqrt(dot(w, w)) for x in w] if case.cosine else w for w in rows(weight)]
     offsets = [0.0] * len(vectors) if bias is None else bias.tolist()
-    losses = []
+    losses, counts = [], []
     for t, (state, target) in enumerate(zip(rows(h), case.targets.tolist(), strict=True)):
         if target == -1:
             continue
+        counts.append(1.0 if case.weights is None else float(case.weights[t]))
         scores = [dot(state, vector) + offset for vector, offset in zip(vectors, offsets, strict=True)]
         if case.ids is None:
             spread = math.fsum(negative_log(score, scores) for score in scores) / len(scores)
@@ -47,7 +48,8 @@ def slow(case: Case) -> float:
             mine = dot(state, rows(own[0])[t]) + (0.0 if own[1] is None else float(own[1][t]))
             rivals = [score for score, item in zip(scores, case.ids.tolist(), strict=True) if item != target]
             losses.append(negative_log(mine, [mine, *rivals]))
-    return math.fsum(losses) / len(losses)
+    total = math.fsum(count * loss for count, loss in zip(counts, losses, strict=True))
+    return total if case.weights is not None else total / len(losses)
 
 
 @pytest.fixture
@@ -67,6 +69,8 @@ def test_loss_is_that_of_a_loop(
 ) -> None:
     case = catalogue(*shape, biased=biased, smoothing=smoothing, cosine=cosine)
     assert float(run(case, kernel)[0]) == pytest.approx(slow(case), rel=1e-12, abs=1e-12)
+    each = weighted(case)
+    assert float(run(each, kernel)[0]) == pytest.approx(slow(each), rel=1e-11, abs=1e-11)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -91,9 +95,10 @@ def test_native_gradients_are_the_reference(
 ) -> None:
     case = catalogue(*shape, biased=biased, smoothing=smoothing, cosine=cosine)
     # One item leaves nothing to learn, and one number has no direction: gradients are zero, errors absolute.
-    expected = run(case, "reference")
-    for error, ref in zip(errors(run(case, "native", dtype), expected), expected, strict=True):
-        assert error < tolerance or ref.norm() < 1e-12
+    for given in (case, weighted(case)):
+        expected = run(given, "reference")
+        for error, ref in zip(errors(run(given, "native", dtype), expected), expected, strict=True):
+            assert error < tolerance or ref.norm() < 1e-12
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -123,13 +128,20 @@ def test_gradients_are_those_of_finite_differences(kernel: str) -> None:
     def loss(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return linear_cross_entropy(h, weight, case.targets, bias=bias, label_smoothing=0.1, cosine=True, kernel=kernel)
 
+    def losses(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return linear_cross_entropy(
+            h, weight, case.targets, bias=bias, label_smoothing=0.1, cosine=True, reduction="none", kernel=kernel
+        )
+
     assert torch.autograd.gradcheck(loss, leaves)
+    assert torch.autograd.gradcheck(losses, leaves)
 
 
 @pytest.mark.parametrize("kernel", ["reference", "native"])
 def test_where_no_position_counts_nothing_is_lost_or_learned(kernel: str) -> None:
     case = catalogue(5, 4, 3, biased=True, smoothing=0.1)._replace(targets=torch.full((5,), -1))
     assert not any(part.any() for part in run(case, kernel))
+    assert not any(part.any() for part in run(weighted(case), kernel))
     assert not any(part.any() for part in run(candidates(5, 4, 3, 6)._replace(targets=case.targets), kernel))
 
 
@@ -156,6 +168,8 @@ def test_what_is_not_a_number_shows(kernel: str) -> None:
     h = torch.tensor([[1.0], [math.nan]])
     loss = linear_cross_entropy(h, torch.ones(3, 1), torch.tensor([0, 1]), kernel=kernel)
     assert math.isnan(loss.item())
+    losses = linear_cross_entropy(h, torch.ones(3, 1), torch.tensor([0, 1]), reduction="none", kernel=kernel)
+    assert losses.isnan().tolist() == [False, True]
     ignored = linear_cross_entropy(h, torch.ones(3, 1), torch.tensor([0, -1]), kernel=kernel)
     assert ignored.item() == pytest.approx(math.log(3))
 

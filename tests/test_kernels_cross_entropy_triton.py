@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from cross_entropies import BIASES, Case, candidates, catalogue, errors, run
+from cross_entropies import BIASES, Case, candidates, catalogue, errors, run, weighted
 from seqrec.kernels.cross_entropy import linear_cross_entropy, shared_cross_entropy
 
 pytest.importorskip("triton")
@@ -43,6 +43,20 @@ def test_kernels_are_the_reference(shape: tuple[int, int, int], biased: bool, sm
     expected = run(case, "reference")
     for error, ref in zip(errors(run(case, "triton", torch.float32, DEVICE), expected), expected, strict=True):
         assert error < 1e-5 or ref.norm() < 1e-12
+
+
+@pytest.mark.usefixtures("_tiles")
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("biased", "smoothing", "cosine"), [(False, 0.0, False), (True, 0.2, False), (True, 0.2, True)]
+)
+def test_losses_of_each_position_are_the_reference(
+    shape: tuple[int, int, int], biased: bool, smoothing: float, cosine: bool
+) -> None:
+    case = weighted(catalogue(*shape, biased=biased, smoothing=smoothing, cosine=cosine))
+    expected = run(case, "reference")
+    for error, ref in zip(errors(run(case, "triton", torch.float32, DEVICE), expected), expected, strict=True):
+        assert error < 1e-5 or ref.norm() < 1e-6
 
 
 @pytest.mark.usefixtures("_tiles")
@@ -98,6 +112,7 @@ def test_small_gpus_get_tiles_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_no_position_counts_nothing_is_lost_or_learned() -> None:
     case = catalogue(5, 4, 3, biased=True, smoothing=0.1)._replace(targets=torch.full((5,), -1))
     assert not any(part.any() for part in run(case, "triton", torch.float32, DEVICE))
+    assert not any(part.any() for part in run(weighted(case), "triton", torch.float32, DEVICE))
 
 
 def test_a_target_that_does_not_exist_makes_the_loss_nan() -> None:
@@ -105,6 +120,8 @@ def test_a_target_that_does_not_exist_makes_the_loss_nan() -> None:
     for wrong in (4, -2):
         targets = torch.tensor([0, wrong, -1], device=DEVICE)
         assert math.isnan(linear_cross_entropy(h, weight, targets, kernel="triton").item())
+        losses = linear_cross_entropy(h, weight, targets, reduction="none", kernel="triton")
+        assert losses.isnan().tolist() == [False, True, False]
 
 
 def test_hidden_states_without_a_target_do_not_matter() -> None:

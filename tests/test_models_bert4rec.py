@@ -194,3 +194,19 @@ def test_both_sides_of_a_gap_matter() -> None:
 def test_order_matters() -> None:
     forth, back = (model().scores(Batch.of([history])) for history in ([1, 2, 3], [2, 1, 3]))
     assert not torch.allclose(forth, back)
+
+
+def test_without_positions_a_history_is_a_set() -> None:
+    bert = model(positions=False)
+    forth, back = (bert.scores(Batch.of([history])) for history in ([1, 2, 3], [3, 1, 2]))
+    torch.testing.assert_close(forth, back)
+    assert "positions" not in dict(bert.named_parameters())
+    with pytest.raises(ValueError, match="8 places with MASK; max_length is 6"):
+        bert.scores(Batch.of([[1] * 7]))
+
+
+def test_without_feed_forward_a_block_adds_attention_alone() -> None:
+    block = first_block(model(feedforward_factor=0))
+    x_BLD = torch.randn(3, 6, 8, dtype=torch.float64)
+    expected = x_BLD + block.attention(block.attention_norm(x_BLD), BATCH.valid)
+    torch.testing.assert_close(block(x_BLD, BATCH.valid), expected)

@@ -11,6 +11,7 @@ import torch
 from seqrec.data.batches import Batch
 from seqrec.errors import ConfigError
 from seqrec.models.sasrec import Block, SASRec, SASRecConfig
+from seqrec.testing import check_model
 
 BATCH = Batch.of([[3], [1, 2, 9, 2, 5, 5], [4, 4]])
 
@@ -72,3 +73,28 @@ def test_order_matters() -> None:
     sasrec = model()
     forth, back = (sasrec.scores(Batch.of([history])) for history in ([1, 2, 3], [2, 1, 3]))
     assert not torch.allclose(forth, back)
+
+
+def test_without_positions_order_is_in_the_causal_mask_alone() -> None:
+    sasrec = model(positions=False, num_blocks=1)
+    forth, back, longer = (sasrec.scores(Batch.of([history])) for history in ([1, 2, 3], [2, 1, 3], [1, 1, 2, 2, 3, 3]))
+    torch.testing.assert_close(forth, back, msg="one block sees a set and the last event")
+    torch.testing.assert_close(forth, longer, msg="shares of a softmax are the same")
+    assert "positions" not in dict(sasrec.named_parameters())
+    with pytest.raises(ValueError, match="histories of 7 events; max_length is 6"):
+        sasrec.scores(Batch.of([[1] * 7]))
+
+
+def test_without_feed_forward_a_block_adds_attention_alone() -> None:
+    sasrec = model(feedforward_factor=0)
+    x_BLD = sasrec.embed(BATCH)
+    for block in sasrec.blocks:
+        assert isinstance(block, Block)
+        x_BLD = x_BLD + block.attention(block.attention_norm(x_BLD))
+    torch.testing.assert_close(sasrec.encode(BATCH), sasrec.items.query(sasrec.norm(x_BLD)))
+    torch.testing.assert_close(sasrec.last_state(BATCH), BATCH.last(sasrec.encode(BATCH)))
+
+
+def test_what_is_switched_off_passes_the_battery() -> None:
+    settings = {"embedding_dim": 16, "max_length": 32, "num_blocks": 1}
+    check_model(SASRec, **settings, positions=False, feedforward_factor=0)

@@ -29,6 +29,8 @@ MODELS: list[dict[str, Any]] = [
     {"name": "xlstm", "stack": "msa", "num_blocks": 3},
     {"name": "lstm"},
     {"name": "gru4rec", "num_layers": 2},
+    {"name": "lrurec"},
+    {"name": "mamba4rec", "num_blocks": 2},
 ]
 
 

@@ -27,6 +27,7 @@ PUBLIC = [
     "evaluate",
     "load_data",
     "train",
+    "tune",
 ]
 
 

@@ -21,7 +21,7 @@ from seqrec.training.checkpoint import load_checkpoint, save_checkpoint
 
 N = 12
 BATCH = Batch.of([[3], [1, 2, 12, 2, 5, 5, 7], [4, 4]])
-MODELS = ["xlstm", "lstm", "gru4rec"]
+MODELS = ["xlstm", "lstm", "gru4rec", "lrurec", "mamba4rec"]
 
 
 def recurrent(name: str = "xlstm", items: int = N, seed: int = 0, **settings: Any) -> Any:

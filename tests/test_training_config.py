@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from seqrec.config import Range
 from seqrec.errors import ConfigError
 from seqrec.evaluation import ACCURACY
 from seqrec.training.config import TrainingConfig
@@ -40,7 +41,13 @@ def test_every_accuracy_measure_can_choose_the_epoch(name: str) -> None:
         ({"patience": 0}, "training.patience: "),
         ({"evaluate_every": 0}, "training.evaluate_every: "),
         ({"precision": "float16"}, "training.precision: "),
-        ({"schedule": "cosine"}, "training.schedule: "),
+        ({"schedule": "cosines"}, "training.schedule: "),
+        ({"schedule": "plateau", "patience": 3}, "training: plateau_patience 3 is never over before patience 3 ends"),
+        ({"plateau_patience": -1}, "training.plateau_patience: "),
+        ({"decay_share": 0}, "training.decay_share: "),
+        ({"optimizer": "lion"}, "training.optimizer: "),
+        ({"momentum": 1.0}, "training.momentum: "),
+        ({"average_best": 0}, "training.average_best: "),
         ({"step_epochs": 0}, "training.step_epochs: "),
         ({"step_factor": 0}, "training.step_factor: "),
         ({"step_factor": 1.5}, "training.step_factor: "),
@@ -53,6 +60,13 @@ def test_what_is_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError) as error:
         TrainingConfig.parse(settings, "training.")
     assert told in str(error.value)
+
+
+def test_what_is_searched_may_be_set() -> None:
+    for name, values in TrainingConfig.space.items():
+        ends = (values.low, values.high) if isinstance(values, Range) else values.values
+        for value in ends:
+            assert getattr(TrainingConfig.parse({name: value}), name) == value
 
 
 @pytest.mark.parametrize("betas", [(1.0, 0.9), (-0.1, 0.9), (0.9, 1.5)])

@@ -130,6 +130,15 @@ def test_ranks_and_lists_are_those_of_one_process(size: int, most_cases: int | N
 # --- stopping and going on
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "sgd"])
+def test_what_other_optimisers_keep_is_shared_out_too(optimizer: str, tmp_path: Path) -> None:
+    settings = {"optimizer": optimizer, "weight_decay": 0.0, "shard_items": True, "average_best": 2}
+    alone(_train, tmp_path / "straight", {"name": "sasrec"}, None, {**settings, "epochs": 3})
+    on_ranks(2, _train, tmp_path / "run", {"name": "sasrec"}, None, settings)
+    alone(_train, tmp_path / "run", {"name": "sasrec"}, None, {**settings, "epochs": 3})
+    _close(_last(tmp_path / "straight"), _last(tmp_path / "run"))
+
+
 @pytest.mark.parametrize(("sizes", "shard"), [((2, 1), True), ((1, 3), True), ((2, 3), False)])
 def test_a_checkpoint_goes_on_with_any_number_of_processes(sizes: tuple[int, int], shard: bool, tmp_path: Path) -> None:
     model, settings = {"name": "sasrec", "similarity": "dot"}, {"shard_items": shard}

@@ -1,8 +1,9 @@
-"""Decay, warm-up, clipping and averaging, each against its definition."""
+"""Steps, decay, clipping and averaging, each against its definition."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from seqrec.models.sasrec import SASRec, SASRecConfig
 from seqrec.run_folder import RunFolder
 from seqrec.testing import ITEMS, synthetic_data
 from seqrec.training.config import TrainingConfig
-from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, scheduled_learning_rate
+from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizers, set_learning_rate
 from seqrec.training.trainer import Trainer
 
 TRAINED = [name for name in MODELS if isinstance(build_model({"name": name}, 3), nn.Module)]
@@ -37,7 +38,8 @@ def small(dropout: float = 0.0) -> SASRec:
 def test_matrices_decay_and_norms_and_biases_do_not(name: str) -> None:
     model = build_model({"name": name, "embedding_dim": 4}, 5)
     assert isinstance(model, nn.Module)
-    decaying, others = make_optimizer(model, TrainingConfig(weight_decay=0.2)).param_groups
+    (optimizer,) = make_optimizers(model, TrainingConfig(weight_decay=0.2))
+    decaying, others = optimizer.param_groups
     assert (decaying["weight_decay"], others["weight_decay"]) == (0.2, 0.0)
     assert all(parameter.ndim >= 2 for parameter in decaying["params"])
     assert all(parameter.ndim < 2 for parameter in others["params"])
@@ -48,7 +50,7 @@ def test_matrices_decay_and_norms_and_biases_do_not(name: str) -> None:
 def test_without_gradient_decay_is_all_that_happens() -> None:
     model = small()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = make_optimizer(model, TrainingConfig(learning_rate=0.1, weight_decay=0.5))
+    (optimizer,) = make_optimizers(model, TrainingConfig(learning_rate=0.1, weight_decay=0.5))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -56,36 +58,39 @@ def test_without_gradient_decay_is_all_that_happens() -> None:
         torch.testing.assert_close(value, before[name] * (1 - 0.1 * 0.5 if value.ndim >= 2 else 1))
 
 
-def test_the_learning_rate_rises_and_stays() -> None:
-    config = TrainingConfig(learning_rate=0.4, warmup_steps=4)
-    assert [scheduled_learning_rate(config, step, epoch=step // 2) for step in (0, 1, 2, 3, 4, 1000)] == pytest.approx(
-        [0.1, 0.2, 0.3, 0.4, 0.4, 0.4]
-    )
-    assert scheduled_learning_rate(TrainingConfig(learning_rate=0.4, warmup_steps=0), 0, 0) == 0.4
+#: Each optimiser as torch has it, with the settings that are its own here; weight decay .01 on matrices.
+THEIRS: dict[str, Callable[[list[Any]], torch.optim.Optimizer]] = {
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.98), foreach=False),
+    "adam": lambda groups: torch.optim.Adam(groups, lr=0.1, betas=(0.9, 0.98), foreach=False),
+    "rmsprop": lambda groups: torch.optim.RMSprop(groups, lr=0.1, alpha=0.98, momentum=0.5, foreach=False),
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.5, nesterov=True, foreach=False),
+}
 
 
-def test_steps_fall_where_those_of_torch_do() -> None:
-    config = TrainingConfig(learning_rate=0.4, warmup_steps=0, schedule="step", step_epochs=3, step_factor=0.1)
-    optimizer = torch.optim.SGD(small().parameters(), lr=0.4)
-    theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=3, gamma=0.1)
-    for epoch in range(14):
-        assert scheduled_learning_rate(config, 7 * epoch, epoch) == pytest.approx(theirs.get_last_lr()[0])
-        optimizer.step()
-        theirs.step()
+@pytest.mark.parametrize("name", THEIRS)
+def test_steps_are_those_of_torch(name: str) -> None:
+    """Of the plain form, one parameter at a time, with a rate that changes and decay on matrices alone."""
+    mine, other = small().double(), small().double()
+    settings = TrainingConfig.parse({"optimizer": name, "learning_rate": 0.1, "weight_decay": 0.01, "momentum": 0.5})
+    optimizers = make_optimizers(mine, settings)
+    groups = [{"params": [p], "weight_decay": 0.01 if p.ndim >= 2 else 0.0} for p in other.parameters()]
+    expected = THEIRS[name](groups)
+    random = torch.Generator().manual_seed(0)
+    for step in range(5):
+        set_learning_rate([expected], 0.1 / (step + 1))
+        set_learning_rate(optimizers, 0.1 / (step + 1))
+        for one, two in zip(mine.parameters(), other.parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=random, dtype=torch.float64)
+            two.grad = one.grad.clone()
+        for optimizer in (*optimizers, expected):
+            optimizer.step()
+    for (name, one), two in zip(mine.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one, two, msg=lambda text, n=name: f"{n}: {text}")
 
 
-def test_a_fall_during_the_warm_up_lowers_what_it_rises_to() -> None:
-    config = TrainingConfig(learning_rate=0.4, warmup_steps=4, schedule="step", step_epochs=1)
-    assert [scheduled_learning_rate(config, step, step) for step in range(5)] == pytest.approx(
-        [0.1, 0.2 / 2, 0.3 / 4, 0.4 / 8, 0.4 / 16]
-    )
-
-
-def test_the_linear_schedule_falls_towards_zero_at_the_end_of_all_epochs() -> None:
-    config = TrainingConfig(learning_rate=0.4, warmup_steps=2, schedule="linear", epochs=4)
-    assert [scheduled_learning_rate(config, 3 * epoch, epoch) for epoch in range(4)] == pytest.approx(
-        [0.2, 0.3, 0.2, 0.1]
-    )
+def test_sgd_without_momentum() -> None:
+    (optimizer,) = make_optimizers(small(), TrainingConfig(optimizer="sgd", momentum=0))
+    assert optimizer.param_groups[0]["nesterov"] is False
 
 
 def test_a_schedule_goes_on_where_it_was_when_training_is_resumed(tmp_path: Path) -> None:

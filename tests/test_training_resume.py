@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,43 @@ def test_whenever_the_signal_comes_nothing_is_lost(tmp_path: Path, monkeypatch: 
     for reads in range(1, 10):
         trainer(tmp_path / str(reads)).train()
         assert without_times(tmp_path / str(reads)) == without_times(tmp_path / "straight")
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam", "weight_decay": 0.0, "schedule": "cosine"},
+    "rmsprop": {"optimizer": "rmsprop", "weight_decay": 0.0, "schedule": "one_cycle"},
+    "sgd": {"optimizer": "sgd", "weight_decay": 0.0, "learning_rate": 0.1, "schedule": "wsd"},
+    "muon": {"optimizer": "muon"},
+    "plateau": {"schedule": "plateau", "plateau_patience": 0, "learning_rate": 0.3},
+    "average": {"average_best": 3, "ema_decay": 0.0, "learning_rate": 0.01},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_train_goes_on_bit_for_bit(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"epochs": 5, "warmup_steps": 2, "item_dropout": 0.1, **WAYS[way]}
+
+    def end(folder: str, reads: int) -> tuple[Any, ...]:
+        monkeypatch.setattr(StopsAtRead, "reads", reads)
+        mine = trainer(tmp_path / folder, **settings)
+        at = mine.train()
+        weights, facts = load_checkpoint(mine.folder.best)
+        return asdict(at), mine.model.state_dict(), weights, facts, without_times(tmp_path / folder)
+
+    monkeypatch.setattr(trainer_module, "StopRequest", StopsAtRead)
+    straight = end("straight", 10**9)
+    for reads in (3, 6, 11):  # further in the same training each time
+        with pytest.raises(TrainingInterrupted):
+            end("run", reads)
+    found = end("run", 10**9)
+    assert found[0] == straight[0]
+    assert same(found[1], straight[1])
+    assert same(found[2], straight[2])
+    assert found[3:] == straight[3:]
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {p.name for p in (tmp_path / "straight").iterdir()}
+    if way == "plateau":
+        rates = {epoch["learning_rate"] for epoch in straight[4]}
+        assert len(rates) > 1, "no plateau was met"
 
 
 def test_a_finished_run_keeps_no_checkpoint_to_resume_from(straight: Path) -> None:

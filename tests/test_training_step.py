@@ -19,7 +19,7 @@ from seqrec.training.config import TrainingConfig
 from seqrec.training.step import Step
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
-MODELS = ("sasrec", "xlstm", "lstm", "gru4rec", "bert4rec", "neural_cf")
+MODELS = ("sasrec", "xlstm", "lstm", "gru4rec", "lrurec", "mamba4rec", "bert4rec", "neural_cf")
 
 
 def made(name: str, dropout: float = 0.0, width: int = 16) -> SequenceModel:

@@ -23,6 +23,7 @@ from seqrec.models.base import ItemVectors
 from seqrec.run_folder import RunFolder
 from seqrec.testing import ITEMS, synthetic_data
 from seqrec.training.checkpoint import load_checkpoint
+from seqrec.training.tracking import StopTraining
 from training import same, trained, trainer
 
 # --- which part of the data is looked at
@@ -130,6 +131,47 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_training(gradient: bool, tm
         mine.train()
     assert len(mine.folder.epochs()) == 1
     assert all(torch.isfinite(value).all() for value in load_checkpoint(mine.folder.best)[0].values())
+
+
+# --- a tracker that has seen enough
+
+
+class Enough:
+    """Says so after some epoch; hears everything."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.heard: list[int] = []
+
+    def started(self, facts: Any) -> None:
+        pass
+
+    def progressed(self, progress: Any) -> None:
+        pass
+
+    def ended(self, facts: Any) -> None:
+        pass
+
+    def epoch_ended(self, record: Any) -> None:
+        self.heard.append(record["epoch"])
+        if record["epoch"] == self.epoch:
+            raise StopTraining
+
+
+def test_a_tracker_ends_training_as_if_patience_had_run_out(tmp_path: Path) -> None:
+    first, second = Enough(2), Enough(100)
+    end = trainer(tmp_path / "run", epochs=5, trackers=[first, second]).train()
+    assert first.heard == second.heard == [1, 2]
+    assert (end.epoch, end.stopped) == (2, True)
+    assert len(RunFolder(tmp_path / "run").epochs()) == 2
+    short = trainer(tmp_path / "short", epochs=2)
+    short.train()
+    for kept in ("best", "last"):
+        weights, expected = (load_checkpoint(tmp_path / name / f"{kept}.safetensors")[0] for name in ("run", "short"))
+        assert same(weights, expected)
+    again = Enough(100)
+    assert trainer(tmp_path / "run", epochs=5, trackers=[again]).train().epoch == 2
+    assert again.heard == []
 
 
 # --- augmentation and precision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,17 @@ from seqrec.models.build import build_model
 from seqrec.run_folder import RunFolder
 from seqrec.testing import ITEMS, synthetic_data
 from seqrec.training.config import TrainingConfig
+from seqrec.training.tracking import Tracker
 from seqrec.training.trainer import Trainer
 
 
 def trainer(
-    folder: Path, data: PreparedData | None = None, loss: Any = None, model: str = "sasrec", **settings: Any
+    folder: Path,
+    data: PreparedData | None = None,
+    loss: Any = None,
+    model: str = "sasrec",
+    trackers: Sequence[Tracker] = (),
+    **settings: Any,
 ) -> Trainer:
     """A trainer of a small model, seeded, on synthetic data."""
     torch.manual_seed(0)
@@ -29,7 +36,7 @@ def trainer(
     assert isinstance(made, SequenceModel)
     config = TrainingConfig(**{"batch_size": 16, "patience": 50, "epochs": 2, **settings})
     evaluator = Evaluator(data or synthetic_data(), EvaluationConfig())
-    return Trainer(made, loss or SoftmaxLoss(SoftmaxConfig()), evaluator, config, RunFolder(folder), seed=1)
+    return Trainer(made, loss or SoftmaxLoss(SoftmaxConfig()), evaluator, config, RunFolder(folder), 1, trackers)
 
 
 def trained(folder: Path, **settings: Any) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seqrec.experiments.compare.run import compare
     from seqrec.experiments.door import evaluate, train
     from seqrec.experiments.run import Run
+    from seqrec.experiments.tune.run import tune
     from seqrec.losses import LOSSES
     from seqrec.models import MODELS
     from seqrec.models.base import Scorer, SequenceModel
@@ -32,6 +33,7 @@ _PUBLIC = {
     "load_data": "seqrec.data.load",
     "train": "seqrec.experiments.door",
     "evaluate": "seqrec.experiments.door",
+    "tune": "seqrec.experiments.tune.run",
     "compare": "seqrec.experiments.compare.run",
     "combine": "seqrec.experiments.combine",
     "Run": "seqrec.experiments.run",
@@ -61,6 +63,7 @@ __all__ = [
     "evaluate",
     "load_data",
     "train",
+    "tune",
 ]
 
 

@@ -3,11 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seqrec.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True, init=False)
+class Choice:
+    """One of these values: `Choice("rmsnorm", "layernorm")`. Numbers are best given in order."""
+
+    values: tuple[Any, ...]
+
+    def __init__(self, *values: Any) -> None:
+        if not values:
+            raise ValueError("a choice needs at least one value")
+        object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Any number between two, both included; whole numbers where both are `int`.
+
+    Attributes:
+        log: whether 1 to 2 is searched as densely as 10 to 20, as suits learning rates.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError(f"a range goes from a lower to a higher number, above 0 where it is logarithmic: {self}")
+
+
+@dataclass(frozen=True)
+class Switch:
+    """How a named feature is turned off: `Switch({"conv_width": 0})`.
+
+    Attributes:
+        off: settings of the same configuration.
+        where: settings under which the feature is there at all.
+    """
+
+    off: Mapping[str, Any]
+    where: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Config(BaseModel):
@@ -17,6 +60,12 @@ class Config(BaseModel):
 
     #: Keys that other tools use, with what to do instead.
     explained: ClassVar[Mapping[str, str]] = {}
+
+    #: What `seqrec tune` searches, by field. A class adds to those of the classes it is built on.
+    space: ClassVar[Mapping[str, Choice | Range]] = {}
+
+    #: What `seqrec ablate` switches off, by the name of the feature; added to in the same way.
+    switches: ClassVar[Mapping[str, Switch]] = {}
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str = "") -> Self:

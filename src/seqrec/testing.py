@@ -51,6 +51,7 @@ def check_model(model: type[Scorer], **settings: Any) -> list[str]:
     if isinstance(made, SequenceModel):
         checks += [hides_targets if made.bidirectional else causality]
         checks += [tells_no_times] if made.uses_times else []
+        checks += [tells_no_ratings] if made.uses_values else []
         checks += [
             one_forward,
             same_last_state,
@@ -93,7 +94,8 @@ def synthetic_data(users: int = 60, seed: int = 0) -> PreparedData:
             items.append(items[-1] % ITEMS + 1 if follows else int(random.integers(1, ITEMS + 1)))
         histories.append(items)
     sequences = Sequences.of(histories, ITEMS)
-    sequences = replace(sequences, times=np.arange(len(sequences.items)) * 3_600_000)
+    values = np.where(sequences.items % 7 == 0, np.nan, sequences.items % 5 + 1).astype(np.float32)
+    sequences = replace(sequences, times=np.arange(len(sequences.items)) * 3_600_000, values=values)
     names = catalogue([str(item) for item in range(1, ITEMS + 1)])
     known = Features({"categories": _groups_of_four(), "title": Dense(_titles(random), np.ones(ITEMS, dtype=bool))})
     return _InMemory(Path(), sequences, leave_one_out(sequences), names, {"name": "synthetic"}, known)
@@ -211,6 +213,25 @@ def tells_no_times(subject: _Subject) -> None:
         assert not unmoved, f"time {position} changes nothing"
 
 
+def tells_no_ratings(subject: _Subject) -> None:
+    """How an event was rated matters there and to no earlier position; how a target was rated matters nowhere."""
+    model, batch = _stirred(subject.make()), _timed(Batch.of([list(range(1, 13))]))
+    assert batch.values is not None
+    inputs, targets = _seeded_training_batch(model, batch)
+    before = model.encode(inputs)
+    for position in range(12):
+        is_target = bool(targets[0, position] != PAD) if model.bidirectional else position == 11
+        for rating in (5.0, torch.nan) if position % 5 < 4 else (5.0,):
+            others = torch.where(torch.arange(12) == position, rating, batch.values)
+            after = model.encode(_seeded_training_batch(model, replace(batch, values=others))[0])
+            if is_target:
+                assert torch.equal(after, before), f"the rating of target {position} is told"
+                continue
+            assert not torch.allclose(after, before), f"rating {position} changes nothing"
+            if not model.bidirectional:
+                torch.testing.assert_close(after[:, :position], before[:, :position], rtol=1e-5, atol=1e-6)
+
+
 def one_forward(subject: _Subject) -> None:
     """One pass gives a hidden state to every position, and a target to every one, or to the masked ones; no row per
     prefix."""
@@ -282,13 +303,13 @@ def seeds_matter(subject: _Subject) -> None:
 def compiles_and_exports(subject: _Subject) -> None:
     """The traced and the exported model give the scores of the eager one."""
     model, batch = subject.make(), _batch()
-    if model.uses_times:
+    if model.uses_times or model.uses_values:
         batch = _timed(batch)
     expected = model.scores(batch)
     torch.compiler.reset()  # or the ninth model whose `scores` is this very function would be refused
     traced: Any = torch.compile(model.scores, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(traced(batch), expected, rtol=1e-4, atol=1e-5)
-    inputs = (batch.items, batch.lengths, batch.times)
+    inputs = (batch.items, batch.lengths, batch.times, batch.values)
     exported = torch.export.export(_Scores(model), inputs).module()
     torch.testing.assert_close(exported(*inputs), expected, rtol=1e-4, atol=1e-5)
 
@@ -314,8 +335,8 @@ class _Scores(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, items: Tensor, lengths: Tensor, times: Tensor | None) -> Tensor:
-        return self.model.scores(Batch(items, lengths, times=times))
+    def forward(self, items: Tensor, lengths: Tensor, times: Tensor | None, values: Tensor | None) -> Tensor:
+        return self.model.scores(Batch(items, lengths, times=times, values=values))
 
 
 def _seeded_training_batch(model: SequenceModel, batch: Batch) -> tuple[Batch, Tensor]:
@@ -324,10 +345,13 @@ def _seeded_training_batch(model: SequenceModel, batch: Batch) -> tuple[Batch, T
 
 
 def _step(model: Any, batch: Batch, positions_B: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """One step with the events at `positions_B` (B,) of the rows; only models that use times are told them."""
+    """One step with the events at `positions_B` (B,) of the rows; models are told the times and ratings they use."""
     at = torch.arange(len(batch)), positions_B
     assert batch.times is not None
-    return model.step(batch.items[at], state, *([batch.times[at]] if model.uses_times else []))
+    assert batch.values is not None
+    told = {"times_B": batch.times[at]} if model.uses_times else {}
+    told |= {"values_B": batch.values[at]} if model.uses_values else {}
+    return model.step(batch.items[at], state, **told)
 
 
 def _stirred(model: Any) -> Any:
@@ -340,9 +364,11 @@ def _stirred(model: Any) -> Any:
 
 
 def _timed(batch: Batch) -> Batch:
-    """With times: the gap before an event of a row is longer than the one before that."""
-    hours_L = torch.arange(batch.items.shape[1]) ** 3
-    return replace(batch, times=(hours_L * 3_600_000).masked_fill(~batch.valid, NO_TIME))
+    """With times: the gap before an event of a row is longer than the one before that. With ratings from 1 to 4; every
+    fifth is not known."""
+    places_L, hidden = torch.arange(batch.items.shape[1]), ~batch.valid
+    values_BL = (batch.items % 4 + 1).float().masked_fill(hidden | (places_L % 5 == 4), torch.nan)
+    return replace(batch, times=(places_L**3 * 3_600_000).masked_fill(hidden, NO_TIME), values=values_BL)
 
 
 def _batch() -> Batch:

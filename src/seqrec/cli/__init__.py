@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from seqrec.cli import bench, compare, data, doctor, ensemble, estimate, evaluate, recommend, runs, train
+from seqrec.cli import (
+    ablate,
+    bench,
+    compare,
+    data,
+    doctor,
+    ensemble,
+    estimate,
+    evaluate,
+    recommend,
+    runs,
+    soup,
+    train,
+    tune,
+)
 from seqrec.errors import SeqrecError
 from seqrec.version import VERSION
 
@@ -24,11 +38,14 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("estimate")(estimate.estimate)
 app.command("bench")(bench.bench)
 app.command("evaluate")(evaluate.evaluate)
 app.command("ensemble")(ensemble.ensemble)
+app.command("soup")(soup.soup)
 app.command("compare")(compare.compare)
+app.command("ablate")(ablate.ablate)
 app.command("recommend")(recommend.recommend)
 app.command("doctor")(doctor.doctor)
 

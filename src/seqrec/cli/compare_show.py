@@ -30,26 +30,26 @@ def show_comparison(screen: Console, comparison: Comparison) -> None:
         screen.print(Text(", ".join(part), style="bold underline"))
         for text in protocol(comparison, part):
             screen.print(Text(text, style="dim"))
-        screen.print(_bullets(sentences(comparison, part)))
+        screen.print(bullets(sentences(comparison, part)))
         for sheet in _sheets(comparison, part, screen.width):
             screen.print()
-            screen.print(_drawn(sheet))
+            screen.print(drawn(sheet))
     for line, items in gaps(comparison):
         screen.print()
         screen.print(Text(line, style="bold red"))
-        screen.print(_bullets(items))
+        screen.print(bullets(items))
 
 
 def _sheets(comparison: Comparison, part: Part, width: int) -> Iterator[Sheet]:
     metric = measure(comparison.metric)
     beside = [header for header in map(measure, SHOWN) if header != metric]
-    yield _fitted(main(comparison, part), width, (*beside[1:], f"valid. {metric}", "p", *beside[:1]))
+    yield fitted(main(comparison, part), width, (*beside[1:], f"valid. {metric}", "p", *beside[:1]))
     for axis in axes(comparison, part):
-        yield from (_fitted(sheet, width) for sheet in varied(comparison, axis))
-    yield _fitted(cost(comparison, part), width, SPARE_COSTS)
+        yield from (fitted(sheet, width) for sheet in varied(comparison, axis))
+    yield fitted(cost(comparison, part), width, SPARE_COSTS)
 
 
-def _fitted(sheet: Sheet, width: int, spare: Sequence[str] = ()) -> Sheet:
+def fitted(sheet: Sheet, width: int, spare: Sequence[str] = ()) -> Sheet:
     """Where there is no room: without deviations but those of what was tested, then without spare columns."""
     if _width(sheet) <= width:
         return sheet
@@ -76,7 +76,8 @@ def _text(row: tuple[Cell, ...], place: int) -> str:
     return f"* {row[place].text}" if row[place].strong and not place else row[place].text
 
 
-def _drawn(sheet: Sheet) -> Table:
+def drawn(sheet: Sheet) -> Table:
+    """The table as a terminal shows it."""
     table = new_table(title=sheet.title, caption=sheet.explained("*") or None, caption_justify="left")
     for place, header in enumerate(sheet.headers):
         table.add_column(Text(header), justify="left" if place < sheet.left else "right", overflow="fold")
@@ -85,7 +86,8 @@ def _drawn(sheet: Sheet) -> Table:
     return table
 
 
-def _bullets(lines: Sequence[str]) -> Table:
+def bullets(lines: Sequence[str]) -> Table:
+    """Sentences as a list."""
     grid = Table.grid(padding=(0, 1))
     for line in lines:
         grid.add_row("•", Text(line))

@@ -39,6 +39,18 @@ def changes(settings: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def numbers(option: str, text: str | None) -> list[int]:
+    """`"0,1"` as `[0, 1]`; nothing where the option was not given.
+
+    Raises:
+        ConfigError: there is something else in it.
+    """
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise ConfigError(f"{option} {text}: write whole numbers with commas, as 0,1.") from None
+
+
 def columns(user: str | None, item: str | None, time: str | None, time_unit: str | None) -> dict[str, Any]:
     """The column options that were given, as `load_data` takes them."""
     given = {"user": user, "item": item, "time": time, "time_unit": time_unit}

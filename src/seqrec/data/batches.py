@@ -5,7 +5,7 @@ Shapes: B rows, L positions, N events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,12 +31,15 @@ class Batch:
         users: (B,) int64 user of each row, or None for people who are not in the data.
         times: (B, L) int64 milliseconds, NO_TIME where unknown and behind the last event. None where no model asked
             for them (`Scorer.uses_times`) or nobody knows them.
+        values: (B, L) float32 ratings, NaN where unknown and behind the last event. None where no model asked for
+            them (`Scorer.uses_values`) or nobody knows them.
     """
 
     items: Tensor
     lengths: Tensor
     users: Tensor | None = None
     times: Tensor | None = None
+    values: Tensor | None = None
 
     def __len__(self) -> int:
         return self.items.shape[0]
@@ -59,7 +62,8 @@ class Batch:
         nothing = [None] * -(-len(self) // rows)
         users = nothing if self.users is None else self.users.split(rows)
         times = nothing if self.times is None else self.times.split(rows)
-        parts = zip(self.items.split(rows), self.lengths.split(rows), users, times, strict=True)
+        values = nothing if self.values is None else self.values.split(rows)
+        parts = zip(self.items.split(rows), self.lengths.split(rows), users, times, values, strict=True)
         return [Batch(*part) for part in parts]
 
     def tail(self, events: int) -> Batch:
@@ -72,41 +76,53 @@ class Batch:
         behind_BL = places_L >= lengths_B[:, None]
         items_BL = self.items.gather(1, index_BL).masked_fill_(behind_BL, PAD)
         times_BL = None if self.times is None else self.times.gather(1, index_BL).masked_fill_(behind_BL, NO_TIME)
-        return replace(self, items=items_BL, lengths=lengths_B, times=times_BL)
+        values_BL = None if self.values is None else self.values.gather(1, index_BL).masked_fill_(behind_BL, torch.nan)
+        return replace(self, items=items_BL, lengths=lengths_B, times=times_BL, values=values_BL)
 
     @classmethod
     def of(
-        cls, histories: list[list[int]], device: torch.device | str = "cpu", times: list[list[int]] | None = None
+        cls,
+        histories: list[list[int]],
+        device: torch.device | str = "cpu",
+        times: list[list[int]] | None = None,
+        values: list[list[float]] | None = None,
     ) -> Batch:
-        """A batch of the given histories, none of them empty, and when their events were, in milliseconds."""
+        """A batch of the given histories, none of them empty, when their events were, in milliseconds, and their
+        ratings."""
         width = max(len(history) for history in histories)
 
-        def padded(rows: list[list[int]], fill: int) -> Tensor:
-            return torch.tensor([row + [fill] * (width - len(row)) for row in rows], dtype=torch.int64, device=device)
+        def padded(rows: Sequence[Sequence[float]], fill: float, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=dtype, device=device)
 
         lengths = torch.tensor([len(history) for history in histories], device=device)
-        return cls(padded(histories, PAD), lengths, times=None if times is None else padded(times, NO_TIME))
+        times_BL = None if times is None else padded(times, NO_TIME)
+        values_BL = None if values is None else padded(values, torch.nan, torch.float32)
+        return cls(padded(histories, PAD), lengths, times=times_BL, values=values_BL)
 
 
 class BatchMaker:
-    """Cuts windows out of a flat array of items that lies on the device; one of times joins it when asked for."""
+    """Cuts windows out of a flat array of items that lies on the device; those of times and ratings join it when they
+    are asked for."""
 
     def __init__(self, sequences: Sequences, device: torch.device) -> None:
         self.sequences = sequences
         self.device = device
         self.items_N = torch.from_numpy(np.array(sequences.items)).to(device)
         self._times_N: Tensor | None = None
+        self._values_N: Tensor | None = None
 
-    def windows(self, users: Ints, starts: Ints, lengths: Ints, width: int, times: bool = False) -> Batch:
-        """Rows of `lengths` events from event `starts` on, padded to `width`; with their `times` if asked.
+    def windows(
+        self, users: Ints, starts: Ints, lengths: Ints, width: int, times: bool = False, values: bool = False
+    ) -> Batch:
+        """Rows of `lengths` events from event `starts` on, padded to `width`; with their `times` or `values` if asked.
 
         Raises:
-            DataError: times are asked for, and the data has none.
+            DataError: times or ratings are asked for, and the data has none.
         """
         rows_3B = torch.from_numpy(np.stack([users, starts, lengths])).to(self.device, non_blocking=True)
-        return self.cut(rows_3B, width, times)
+        return self.cut(rows_3B, width, times, values)
 
-    def cut(self, rows_3B: Tensor, width: int, times: bool = False) -> Batch:
+    def cut(self, rows_3B: Tensor, width: int, times: bool = False, values: bool = False) -> Batch:
         """As `windows`, of rows (users, starts, lengths) that lie on the device: nothing comes from the host."""
         users_B, starts_B, lengths_B = rows_3B
         offsets_L = torch.arange(width, device=self.device)
@@ -114,7 +130,8 @@ class BatchMaker:
         behind_BL = offsets_L >= lengths_B[:, None]
         items_BL = self.items_N[index_BL].long().masked_fill_(behind_BL, PAD)
         times_BL = self._clock()[index_BL].masked_fill_(behind_BL, NO_TIME) if times else None
-        return Batch(items_BL, lengths_B, users_B, times_BL)
+        values_BL = self._ratings()[index_BL].masked_fill_(behind_BL, torch.nan) if values else None
+        return Batch(items_BL, lengths_B, users_B, times_BL, values_BL)
 
     def _clock(self) -> Tensor:
         """(N,) int64 milliseconds, brought to the device the first time that a model asks for them."""
@@ -126,6 +143,17 @@ class BatchMaker:
                 )
             self._times_N = torch.from_numpy(np.array(self.sequences.times)).to(self.device)
         return self._times_N
+
+    def _ratings(self) -> Tensor:
+        """(N,) float32, brought to the device the first time that a model asks for them."""
+        if self._values_N is None:
+            if self.sequences.values is None:
+                raise DataError(
+                    "The model reads ratings (model.rating_input), and these data have none: leave model.rating_input "
+                    "out, or prepare the data with their column of ratings."
+                )
+            self._values_N = torch.from_numpy(np.array(self.sequences.values, dtype=np.float32)).to(self.device)
+        return self._values_N
 
 
 @dataclass(frozen=True)

@@ -198,11 +198,14 @@ class Evaluator:
         """What the scorer is shown for each case."""
         return self._shown(scorer, Questions.of(cases, self._maker))
 
-    def windows(self, users: Ints, sequences: Sequences, events: int, times: bool = False) -> Batch:
-        """The last `events` events of each user in `sequences`, a view on this data set; with `times` if asked."""
+    def windows(
+        self, users: Ints, sequences: Sequences, events: int, times: bool = False, values: bool = False
+    ) -> Batch:
+        """The last `events` events of each user in `sequences`, a view on this data set; with `times` or `values` if
+        asked."""
         starts = np.maximum(sequences.starts[users], sequences.ends[users] - events)
         lengths = sequences.ends[users] - starts
-        return self._maker.windows(users, starts, lengths, int(lengths.max()), times)
+        return self._maker.windows(users, starts, lengths, int(lengths.max()), times, values)
 
     def seen(self, cases: Cases) -> tuple[Tensor, Tensor]:
         """Pairs (case, item) of everything in the whole history of each case: two (P,) tensors."""
@@ -210,7 +213,7 @@ class Evaluator:
 
     def _shown(self, scorer: Scorer, asked: Questions) -> Batch:
         events = scorer.config.max_length if isinstance(scorer, SequenceModel) else UNBOUNDED
-        return asked.histories(events, scorer.uses_times)
+        return asked.histories(events, scorer.uses_times, scorer.uses_values)
 
     def _seen(self, asked: Questions) -> Pairs | None:
         return asked.seen() if self.config.filter_seen else None

@@ -58,12 +58,12 @@ class Questions:
         """Neighbouring cases, of which nothing has to come from the host."""
         return replace(self, table=self.table[:, rows], lengths=self.lengths[rows])
 
-    def histories(self, events: int, times: bool) -> Batch:
-        """The last `events` events of each history; with their `times` if asked."""
+    def histories(self, events: int, times: bool, values: bool = False) -> Batch:
+        """The last `events` events of each history; with their `times` or `values` if asked."""
         users_B, starts_B, ends_B, _ = self.table
         starts_B = torch.maximum(starts_B, ends_B - events)
         width = min(-(-int(self.lengths.max()) // WIDTHS) * WIDTHS, events)
-        return self.maker.cut(torch.stack([users_B, starts_B, ends_B - starts_B]), width, times)
+        return self.maker.cut(torch.stack([users_B, starts_B, ends_B - starts_B]), width, times, values)
 
     def seen(self) -> Pairs:
         """Every (case, item) of the whole histories: two (P,) int64."""

@@ -61,9 +61,9 @@ def combine(runs: Sequence[Run | Path | str], out: Path | str, fusion: str = "zs
     if fusion not in FUSIONS:
         raise unknown_name("fusion", fusion, FUSIONS)
     where = choose_device(device)
-    runs = _different(runs)
-    evaluator = Evaluator(_common_data(runs), runs[0].config.evaluation, where)
-    _refuse_finished(Path(out))
+    runs = different_runs(runs)
+    evaluator = Evaluator(common_data(runs), runs[0].config.evaluation, where)
+    refuse_finished(Path(out))
     specs = [run.config.to_dict()["model"] for run in runs]
     began = time.monotonic()
     members = [run.recommender(str(where)).scorer for run in runs]
@@ -79,10 +79,10 @@ def combine(runs: Sequence[Run | Path | str], out: Path | str, fusion: str = "zs
     return Run(out)
 
 
-def _different(runs: Sequence[Run | Path | str]) -> list[Run]:
+def different_runs(runs: Sequence[Run | Path | str], what: str = "An ensemble") -> list[Run]:
     """Two runs or more, opened, none of them twice."""
     if len(runs) < 2:
-        raise ConfigError(f"An ensemble is made of two runs or more (got {len(runs)}).")
+        raise ConfigError(f"{what} is made of two runs or more (got {len(runs)}).")
     opened = [run if isinstance(run, Run) else Run(run) for run in runs]
     folders = [run.path.resolve() for run in opened]
     for run, folder in zip(opened, folders, strict=True):
@@ -91,7 +91,7 @@ def _different(runs: Sequence[Run | Path | str]) -> list[Run]:
     return opened
 
 
-def _common_data(runs: Sequence[Run]) -> PreparedData:
+def common_data(runs: Sequence[Run]) -> PreparedData:
     """The data that all runs were made on."""
     data = run_data(runs[0])
     protocol = runs[0].results["test"]["protocol"]
@@ -108,7 +108,7 @@ def _common_data(runs: Sequence[Run]) -> PreparedData:
     return data
 
 
-def _refuse_finished(out: Path) -> None:
+def refuse_finished(out: Path) -> None:
     """Now rather than when the weights are chosen."""
     if (out / "run.json").exists() and RunFolder(out).results() is not None:
         raise RunFolderError(f"{out} holds a run already: it is finished. For another one choose another --out.")

@@ -51,20 +51,27 @@ class RunConfig:
         for key, value in values.items():
             _check_section(key, value)
         model = {"name": "xlstm"} | dict(values.get("model", {}))
-        loss = {"name": "softmax"} | dict(values.get("loss", {}))
+        model_class, model_config = parse_model(model | {"name": str(model["name"])})
+        loss = dict(values.get("loss", {}))
+        # Options without a name are those of the model's own loss, over what it was published with.
+        loss = loss if "name" in loss else {**model_class.default_loss, **loss}
         loss_name = str(loss.pop("name"))
+        loss_class = resolve("loss", loss_name, LOSSES)
+        loss_config = loss_class.Config.parse(loss, "loss.")
         seed = values.get("seed", 42)
         if not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"seed: a whole number from 0 (got {seed!r}).")
         training = TrainingConfig.parse(values.get("training", {}), "training.")
         evaluation = EvaluationConfig.parse(values.get("evaluation", {}), "evaluation.")
         _check_cutoffs(training, evaluation)
+        if issubclass(model_class, SequenceModel):
+            _check_loss(loss_name, loss_class, loss_config, model_class, model_config, training)
         return cls(
             data=DataConfig.parse(values.get("data", {}), "data."),
             model_name=str(model["name"]),
-            model=parse_model(model | {"name": str(model["name"])})[1],
+            model=model_config,
             loss_name=loss_name,
-            loss=resolve("loss", loss_name, LOSSES).Config.parse(loss, "loss."),
+            loss=loss_config,
             training=training,
             evaluation=evaluation,
             seed=seed,
@@ -95,6 +102,21 @@ def _check_section(key: str, value: Any) -> None:
         raise ConfigError(f"{key}: is a group of settings, written {key}.KEY=VALUE (got {value!r}).")
 
 
+def _check_loss(
+    name: str, loss: Any, config: Config, model: type[SequenceModel], model_config: Any, training: TrainingConfig
+) -> None:
+    """Refuse what does not fit together, before anything is trained."""
+    if training.shard_items and not getattr(loss, "shards", False):
+        raise ConfigError(
+            f"training.shard_items: the loss {name} needs the whole item table. Leave it out, or take "
+            "loss.name=softmax."
+        )
+    bidirectional = bool(getattr(model_config, "bidirectional", model.bidirectional))
+    reason = config.misfit(model_config, bidirectional) if hasattr(config, "misfit") else None
+    if reason:
+        raise ConfigError(reason)
+
+
 def _check_cutoffs(training: TrainingConfig, evaluation: EvaluationConfig) -> None:
     """Found out now rather than when training is over."""
     for k, why in ((int(training.metric.partition("@")[2]), "training.metric"), (10, "every table")):
@@ -113,6 +135,12 @@ def presets() -> dict[str, dict[str, Any]]:
     return found
 
 
+def _loss_name(settings: Mapping[str, Any]) -> str:
+    """Of the settings, or what the model was published with."""
+    given = settings.get("loss", {}).get("name")
+    return str(given or parse_model({"name": settings["model"]["name"]})[0].default_loss["name"])
+
+
 def settings_for(
     dataset: str, model: str, preset: str | None = None, changes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -121,7 +149,8 @@ def settings_for(
     Args:
         preset: a variant such as `quick`, which must exist; `none` for the defaults; None for the pair's own preset,
             or the defaults where it has none.
-        changes: dotted keys, such as `{"model.embedding_dim": 256}`, or `{"model": {"embedding_dim": 256}}`.
+        changes: dotted keys, such as `{"model.embedding_dim": 256}`, or `{"model": {"embedding_dim": 256}}`. Where
+            `loss.name` is another loss than the preset's, the preset's options of its loss are left out.
 
     Raises:
         UnknownNameError: there is no such variant.
@@ -136,6 +165,8 @@ def settings_for(
     settings: dict[str, Any] = {key: dict(value) for key, value in shipped.get(name, {}).items()}
     settings.setdefault("data", {})["source"] = dataset
     settings.setdefault("model", {})["name"] = model
+    if (changes or {}).get("loss.name", _loss_name(settings)) != _loss_name(settings):
+        settings.pop("loss", None)
     for key, value in (changes or {}).items():
         section, _, rest = key.partition(".")
         if rest:

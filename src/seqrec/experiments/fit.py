@@ -17,15 +17,16 @@ from seqrec.evaluation.evaluation import Evaluation
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.experiments.config import RunConfig
 from seqrec.experiments.environment import choose_device, environment, peak_memory_mib
+from seqrec.experiments.losses import build_loss
 from seqrec.experiments.run import Run
 from seqrec.files import explained
-from seqrec.losses import LOSSES
 from seqrec.models.base import Scorer, SequenceModel
 from seqrec.models.build import build_model
 from seqrec.models.sharded import count_parameters
-from seqrec.registry import resolve
 from seqrec.run_folder import RunFolder
+from seqrec.training.averaging import forget
 from seqrec.training.checkpoint import save_checkpoint
+from seqrec.training.start import start_from
 from seqrec.training.state import fetch_weights
 from seqrec.training.tracking import Tracker, tensorboard_if_installed
 from seqrec.training.trainer import Trainer
@@ -72,18 +73,18 @@ def fit_together(
 def _require_trained(config: RunConfig, ranks: Ranks) -> None:
     if ranks.size > 1 and not config.trained:
         raise ConfigError(f"{config.model_name} is fitted by one process: start seqrec without torchrun.")
-    if config.training.shard_items and config.loss_name != "softmax":
-        raise ConfigError(f"training.shard_items: the loss {config.loss_name} needs the whole item table.")
 
 
 def _fit(
     config: RunConfig, data: PreparedData, out: Path, trackers: Sequence[Tracker], where: torch.device, ranks: Ranks
 ) -> None:
-    with ranks.together():
-        folder = open_folder(config, data, out, where) if ranks.is_main else RunFolder(out)
     torch.manual_seed(config.seed)
     scorer = build_model(config.to_dict()["model"], data.sequences.num_items)
+    with ranks.together():
+        _start(scorer, config, data, RunFolder(out), ranks)
+        folder = open_folder(config, data, out, where) if ranks.is_main else RunFolder(out)
     if isinstance(scorer, SequenceModel):
+        scorer.fit_data(data)  # it only takes over what is known about items
         ranks.copy_weights(scorer)
         if ranks.size > 1:  # alone, dropout goes on where the weights stopped drawing
             torch.manual_seed(ranks.seed(config.seed))
@@ -99,9 +100,19 @@ def _fit(
     results = judge(scorer, evaluator, folder, facts)
     if ranks.is_main:
         folder.last.unlink(missing_ok=True)
+        forget(folder)
     metrics = {name: results["test"]["metrics"][name] for name in (config.training.metric, "recall@10", "ndcg@10")}
     for tracker in trackers:
         tracker.ended({"hyperparameters": _flat(config.to_dict()), "metrics": metrics})
+
+
+def _start(scorer: Scorer, config: RunConfig, data: PreparedData, folder: RunFolder, ranks: Ranks) -> None:
+    """Give the model the weights it is to start from. A training that is resumed has its own."""
+    if config.training.start_from is None or not ranks.is_main or folder.last.exists():
+        return
+    if not isinstance(scorer, SequenceModel):
+        raise ConfigError(f"training.start_from: {config.model_name} is fitted and has no weights to start from.")
+    print(start_from(config.training.start_from, scorer, data.catalogue), file=sys.stderr)
 
 
 def open_folder(config: RunConfig, data: PreparedData, out: Path, device: torch.device) -> RunFolder:
@@ -162,7 +173,7 @@ def _train(
         scorer.fit_data(evaluator.data)
         save_checkpoint(folder.best, scorer.state_dict())
         return {"seconds": time.monotonic() - began, "parameters": 0, "epochs": 0}
-    loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
+    loss = build_loss(config, scorer, evaluator.data)
     trainer = Trainer(scorer, loss, evaluator, config.training, folder, config.seed, trackers)
     end = trainer.train()
     fetch_weights(folder.best, scorer, evaluator.ranks)
@@ -171,6 +182,7 @@ def _train(
         "seconds": sum(epoch["speed"]["seconds"] + epoch["speed"].get("evaluation_seconds", 0) for epoch in epochs),
         "epochs": end.epoch,
         "best_epoch": end.best_epoch,
+        **({"averaged_epochs": end.averaged} if end.averaged else {}),
         "batch_size": trainer.batch_size,
         "parameters": count_parameters(scorer),
     }

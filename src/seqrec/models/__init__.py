@@ -19,5 +19,10 @@ MODELS: dict[str, str] = {
     "lstm": "seqrec.models.lstm:LSTM",
     "bert4rec": "seqrec.models.bert4rec:BERT4Rec",
     "sasrec": "seqrec.models.sasrec:SASRec",
+    "gsasrec": "seqrec.models.gsasrec:GSASRec",
+    "esasrec": "seqrec.models.esasrec:ESASRec",
+    "mamba4rec": "seqrec.models.mamba4rec:Mamba4Rec",
+    "lrurec": "seqrec.models.lrurec:LRURec",
+    "hstu": "seqrec.models.hstu:HSTU",
     "xlstm": "seqrec.models.xlstm:XLSTM",
 }

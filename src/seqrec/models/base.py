@@ -10,13 +10,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from seqrec.config import Choice, Range
 from seqrec.config import Config as AnyConfig
+from seqrec.config import Switch
 from seqrec.data.batches import Batch
 from seqrec.data.prepared import PreparedData
-from seqrec.data.sequences import Sequences
+from seqrec.data.sequences import PAD, Sequences
+from seqrec.errors import ConfigError
+from seqrec.kernels.cross_entropy import linear_cross_entropy
 
 
 class Scorer(ABC):
@@ -29,6 +33,10 @@ class Scorer(ABC):
     stochastic: ClassVar[bool] = False
     #: Whether it looks at the times of events; only then do batches bring them. Some models say so one by one.
     uses_times: bool = False
+    #: The same for the ratings of events.
+    uses_values: bool = False
+    #: What it learns by where the settings name no loss: a name as registered and options, as published with it.
+    default_loss: ClassVar[Mapping[str, Any]] = {"name": "softmax"}
 
     def fit(self, train: Sequences) -> Self:
         """Learn from training histories; models trained by gradient have nothing to do here.
@@ -72,7 +80,27 @@ class SequenceModelConfig(AnyConfig):
     similarity: Literal["dot", "cosine"] = "cosine"
     temperature: float = Field(0.07, gt=0, description="cosine scores are divided by it")
     item_bias: bool = Field(True, description="a learned offset per item, dot scores only")
+    item_features: tuple[str, ...] = Field(
+        (), description="what the data know about items that joins their vectors, such as categories, title, year"
+    )
+    head: Literal["product", "mixture"] = Field(
+        "product", description="scores are products of two vectors, or mixtures of several by learned gates"
+    )
+    mixture_parts: tuple[PositiveInt, PositiveInt] = Field(
+        (4, 4), description="mixture only: vectors that a hidden state becomes, and an item; each pair has a product"
+    )
+    rating_input: bool = Field(False, description="the ratings of past events are read too; needs ratings")
+    mixture_dim: int = Field(32, ge=1, description="mixture only: width of these vectors")
 
+    switches: ClassVar[Mapping[str, Switch]] = {
+        "cosine": Switch({"similarity": "dot"}),
+        "item_bias": Switch({"item_bias": False}, where={"similarity": "dot"}),
+        "item_features": Switch({"item_features": []}),
+        "mixture": Switch({"head": "product"}),
+        "dropout": Switch({"dropout": 0}),
+    }
+
+    space: ClassVar[Mapping[str, Choice | Range]] = {"dropout": Range(0.2, 0.6)}
     explained: ClassVar[Mapping[str, str]] = {
         "vocab_size": "the catalogue size is taken from the data; leave this key out.",
         "return_last_states": "training uses every position and inference the last one, always; leave this key out.",
@@ -112,6 +140,46 @@ class ItemVectors(NamedTuple):
         """The vectors of rows `first` to `last - 1` only, a view."""
         return self._replace(weight=self.weight[first:last], bias=None if self.bias is None else self.bias[first:last])
 
+    # What losses ask for; a head that scores otherwise brings the same methods.
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return len(self.weight)
+
+    def scores_of(self, h_TD: Tensor, items_TK: Tensor) -> Tensor:
+        """Scores (T, K), in the dtype of h, of each state's own items (1..N): by way of all scores where that is
+        less to hold than the vectors of K items for each state."""
+        if self.num_items <= items_TK.shape[1] * self.weight.shape[1]:
+            return picked(self.score(h_TD), items_TK)
+        rows_TKD = nn.functional.embedding(items_TK - 1, self.weight)
+        rows_TKD = nn.functional.normalize(rows_TKD, dim=-1) if self.cosine else rows_TKD
+        scores_TK = (rows_TKD.to(h_TD.dtype) @ h_TD[..., None])[..., 0]
+        return scores_TK if self.bias is None else scores_TK + self.bias[items_TK - 1].to(h_TD.dtype)
+
+    def plus(self, offsets_N: Tensor) -> ItemVectors:
+        """The same with an offset added to the scores of each item."""
+        return self._replace(bias=offsets_N if self.bias is None else self.bias + offsets_N)
+
+    def cross_entropy(self, h_TD: Tensor, targets_T: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """(T,) losses of softmax over all items, float32 at least; 0 where the target is PAD."""
+        return linear_cross_entropy(
+            h_TD,
+            self.weight,
+            targets_T - 1,
+            bias=self.bias,
+            label_smoothing=label_smoothing,
+            ignore_index=PAD - 1,
+            cosine=self.cosine,
+            reduction="none",
+        )
+
+
+def picked(scores_TN: Tensor, items_TK: Tensor) -> Tensor:
+    """Scores (T, K) of each row's own items, of the scores of all. Its gradient is summed in one order, on GPUs too."""
+    rows_T1 = torch.arange(len(scores_TN), device=scores_TN.device)[:, None]
+    return scores_TN[rows_T1, items_TK - 1]
+
 
 class SequenceModel(nn.Module, Scorer):
     """A model trained by gradient that turns each prefix of a history into one vector."""
@@ -121,6 +189,8 @@ class SequenceModel(nn.Module, Scorer):
     #: `query` says what comes next, for `encode` adds no gap at the end. Ask a model, not its class: with some it is
     #: a setting.
     bidirectional: bool = False
+    #: Whether it hands the ratings of a batch to its item table, as `model.rating_input` asks.
+    reads_ratings: ClassVar[bool] = False
     Config: ClassVar[type[SequenceModelConfig]]
     config: SequenceModelConfig
 
@@ -134,6 +204,9 @@ class SequenceModel(nn.Module, Scorer):
         super().__init__()
         self.config = config
         self.num_items = num_items
+        self.uses_values = config.rating_input
+        if config.rating_input and not self.reads_ratings:
+            raise ConfigError(f"model.rating_input: {type(self).__name__} does not read ratings; leave it out.")
 
     @abstractmethod
     def encode(self, batch: Batch) -> Tensor:
@@ -143,13 +216,28 @@ class SequenceModel(nn.Module, Scorer):
     def item_vectors(self) -> ItemVectors:
         """What hidden states are compared with."""
 
+    def fit_data(self, data: PreparedData) -> Self:
+        """Take over what the data know about items and ratings, where `item_features` or `rating_input` asks for it:
+        before training, and before the model moves to a device.
+
+        Raises:
+            ConfigError: the data lack it, or the model has no item table that could take it.
+        """
+        for key, asked in (("item_features", self.config.item_features), ("rating_input", self.config.rating_input)):
+            if asked and not hasattr(getattr(self, "items", None), "fit_data"):
+                raise ConfigError(f"model.{key}: {type(self).__name__} has no item table that could take it.")
+        if self.config.item_features or self.config.rating_input:
+            self.items.fit_data(data)  # type: ignore[operator, union-attr]
+        return super().fit_data(data)
+
     def training_batch(self, batch: Batch) -> tuple[Batch, Tensor]:
         """Inputs and the target (B, L) of every position, PAD where there is none: here the next item.
 
         What is drawn here comes from torch's global generator, whose state checkpoints keep.
         """
         times_BL = None if batch.times is None else batch.times[:, :-1]
-        inputs = Batch(batch.items[:, :-1], (batch.lengths - 1).clamp(min=1), batch.users, times_BL)
+        values_BL = None if batch.values is None else batch.values[:, :-1]
+        inputs = Batch(batch.items[:, :-1], (batch.lengths - 1).clamp(min=1), batch.users, times_BL, values_BL)
         return inputs, batch.items[:, 1:]
 
     def last_state(self, batch: Batch) -> Tensor:
@@ -184,9 +272,12 @@ class Recurrent(Protocol):
     def prefill(self, batch: Batch) -> tuple[Tensor, Any]:
         """Hidden states after each row's last event (B, D), and the state there."""
 
-    def step(self, items_B: Tensor, state: Any, times_B: Tensor | None = None) -> tuple[Tensor, Any]:
+    def step(
+        self, items_B: Tensor, state: Any, times_B: Tensor | None = None, values_B: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         """Hidden states (B, D) after one more event in every row, and the new state.
 
         Args:
             times_B: (B,) int64 milliseconds when the events happened; only models that use times look at them.
+            values_B: (B,) float32 ratings, NaN where unknown; only models that use values look at them.
         """

@@ -9,10 +9,15 @@ Shapes: B rows, L positions, D width, H heads, K head width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from seqrec.config import Switch
 from seqrec.data.batches import Batch
 from seqrec.kernels.dropout import dropout
 from seqrec.kernels.fused import split
@@ -22,7 +27,15 @@ from seqrec.models.layers import Dropout, ItemTable
 
 
 class BERT4RecConfig(cloze.ClozeConfig):
-    """Nothing beyond what every stack that fills gaps has."""
+    """What every stack that fills gaps has, and positions."""
+
+    positions: bool = Field(True, description="a learned vector per position; without, a history is a set")
+
+    switches: ClassVar[Mapping[str, Switch]] = {
+        "positions": Switch({"positions": False}),
+        "feedforward": Switch({"feedforward_factor": 0}),
+        "last_masked": Switch({"last_share": 0}),
+    }
 
 
 class BERT4Rec(SequenceModel):
@@ -31,6 +44,7 @@ class BERT4Rec(SequenceModel):
     Config = BERT4RecConfig
     config: BERT4RecConfig
     bidirectional = True
+    reads_ratings = True
 
     def __init__(self, config: BERT4RecConfig, num_items: int) -> None:
         super().__init__(config, num_items)
@@ -38,7 +52,8 @@ class BERT4Rec(SequenceModel):
         self.items = ItemTable(config, num_items)
         self.mask = nn.Parameter(torch.randn(D) * 0.1)
         # One position more than events are read: there stands the MASK that asks for the next one.
-        self.positions = nn.Parameter(torch.randn(config.max_length + 1, D) * 0.1)
+        if config.positions:
+            self.positions = nn.Parameter(torch.randn(config.max_length + 1, D) * 0.1)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.norm = nn.LayerNorm(D)
@@ -55,12 +70,11 @@ class BERT4Rec(SequenceModel):
 
     def embed(self, batch: Batch) -> Tensor:
         """What enters the first block (B, L, D)."""
-        if batch.items.shape[1] > len(self.positions):
-            raise ValueError(
-                f"{batch.items.shape[1]} places with MASK; max_length is {len(self.positions) - 1}: cut histories"
-            )
+        L = batch.items.shape[1]
+        if batch.items.shape[1] > self.config.max_length + 1:
+            raise ValueError(f"{L} places with MASK; max_length is {self.config.max_length}: cut histories")
         x_BLD = cloze.embed(self.items, self.mask, batch, self.mask_number)
-        return self.dropout(x_BLD + self.positions[: batch.items.shape[1]])
+        return self.dropout(x_BLD + self.positions[:L] if self.config.positions else x_BLD)
 
     def item_vectors(self) -> ItemVectors:
         return self.items.vectors()
@@ -92,17 +106,19 @@ class Block(nn.Module):
         D, hidden = config.embedding_dim, int(config.embedding_dim * config.feedforward_factor)
         self.attention_norm = nn.LayerNorm(D)
         self.attention = Attention(config)
-        self.feedforward_norm = nn.LayerNorm(D)
-        self.feedforward = nn.Sequential(
-            nn.Linear(D, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, D),
-            Dropout(config.dropout),
-        )
+        self.feedforward: nn.Sequential | None = None
+        if hidden:
+            self.feedforward_norm = nn.LayerNorm(D)
+            self.feedforward = nn.Sequential(
+                nn.Linear(D, hidden),
+                nn.GELU(),
+                nn.Linear(hidden, D),
+                Dropout(config.dropout),
+            )
 
     def forward(self, x_BLD: Tensor, valid_BL: Tensor) -> Tensor:
         x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), valid_BL)
-        return x_BLD + self.feedforward(self.feedforward_norm(x_BLD))
+        return x_BLD if self.feedforward is None else x_BLD + self.feedforward(self.feedforward_norm(x_BLD))
 
 
 class Attention(nn.Module):

@@ -43,6 +43,7 @@ def with_mask(batch: Batch, mask: int) -> Batch:
         items=F.pad(batch.items, (0, 1), value=PAD),
         lengths=batch.lengths + 1,
         times=None if batch.times is None else F.pad(batch.times, (0, 1), value=NO_TIME),
+        values=None if batch.values is None else F.pad(batch.values, (0, 1), value=torch.nan),
     )
     places_L = torch.arange(longer.items.shape[1], device=batch.items.device)
     return _hide(longer, places_L == batch.lengths[:, None], mask)
@@ -51,7 +52,7 @@ def with_mask(batch: Batch, mask: int) -> Batch:
 def embed(items: ItemTable, mask_D: Tensor, batch: Batch, mask: int) -> Tensor:
     """Vectors (B, L, D) of the events, `mask_D` where `mask` stands."""
     masked_BL = batch.items >= mask
-    x_BLD = items(batch.items.masked_fill(masked_BL, PAD))
+    x_BLD = items(batch.items.masked_fill(masked_BL, PAD), batch.values)
     return torch.where(masked_BL[..., None], mask_D.to(x_BLD.dtype), x_BLD)
 
 
@@ -67,6 +68,7 @@ def _draw(batch: Batch, config: ClozeConfig) -> Tensor:
 
 
 def _hide(batch: Batch, masked_BL: Tensor, mask: int) -> Batch:
-    """`mask` in place of items; when a hidden event happened is hidden too."""
+    """`mask` in place of items; when a hidden event happened, and how it was rated, is hidden too."""
     times_BL = None if batch.times is None else batch.times.masked_fill(masked_BL, NO_TIME)
-    return replace(batch, items=batch.items.masked_fill(masked_BL, mask), times=times_BL)
+    values_BL = None if batch.values is None else batch.values.masked_fill(masked_BL, torch.nan)
+    return replace(batch, items=batch.items.masked_fill(masked_BL, mask), times=times_BL, values=values_BL)

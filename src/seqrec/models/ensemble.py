@@ -75,6 +75,7 @@ class Ensemble(Scorer):
         self.num_items = num_items
         self.members = [build_model(member, num_items) for member in config.members]
         self.uses_times = any(member.uses_times for member in self.members)
+        self.uses_values = any(member.uses_values for member in self.members)
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -9,10 +9,14 @@ Shapes: B rows, L positions, D width, K layers, G gates times width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from seqrec.config import Choice, Range
 from seqrec.data.batches import Batch
 from seqrec.models.base import ItemVectors, SequenceModel, SequenceModelConfig
 from seqrec.models.layers import Dropout, ItemTable, Recurrence, RecurrentState
@@ -23,11 +27,14 @@ class GRU4RecConfig(SequenceModelConfig):
 
     num_layers: int = Field(1, ge=1, description="GRU layers on top of each other")
 
+    space: ClassVar[Mapping[str, Choice | Range]] = {"num_layers": Choice(1, 2)}
+
 
 class GRU4Rec(SequenceModel):
     """Item vectors, then GRU layers, then a dense layer. Order is in the recurrence: there are no positions."""
 
     Config = GRU4RecConfig
+    reads_ratings = True
 
     def __init__(self, config: GRU4RecConfig, num_items: int) -> None:
         super().__init__(config, num_items)
@@ -38,7 +45,7 @@ class GRU4Rec(SequenceModel):
         self.out = nn.Linear(D, D)
 
     def encode(self, batch: Batch) -> Tensor:
-        return self._query(self.recurrence(self.dropout(self.items(batch.items))))
+        return self._query(self.recurrence(self.dropout(self.items(batch.items, batch.values))))
 
     def item_vectors(self) -> ItemVectors:
         return self.items.vectors()
@@ -49,14 +56,18 @@ class GRU4Rec(SequenceModel):
 
     def prefill(self, batch: Batch) -> tuple[Tensor, RecurrentState]:
         """Read whole histories: hidden states after the last event (B, D), and the state there."""
-        state = self.recurrence.prefill(self.items(batch.items), batch.lengths)
+        state = self.recurrence.prefill(self.items(batch.items, batch.values), batch.lengths)
         return self._query(state[0][:, -1]), state
 
     def step(
-        self, items_B: Tensor, state: RecurrentState, times_B: Tensor | None = None
+        self,
+        items_B: Tensor,
+        state: RecurrentState,
+        times_B: Tensor | None = None,
+        values_B: Tensor | None = None,
     ) -> tuple[Tensor, RecurrentState]:
         """Take one more event per row: hidden states (B, D), and the state after it. Its time is not looked at."""
-        y_BD, state = self.recurrence.step(self.items(items_B), state)
+        y_BD, state = self.recurrence.step(self.items(items_B, values_B), state)
         return self._query(y_BD), state
 
     def _query(self, h: Tensor) -> Tensor:

@@ -5,19 +5,24 @@ Shapes: B rows, L positions, D width, K layers, G gates times width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from seqrec.config import Choice, Range
+from seqrec.data.prepared import PreparedData
 from seqrec.data.sequences import PAD
 from seqrec.kernels.dropout import dropout
 from seqrec.kernels.fused import swiglu, unit
 from seqrec.kernels.residual_norm import residual_norm
 from seqrec.models.base import ItemVectors, SequenceModelConfig
+from seqrec.models.item_features import ItemFeature, feature_rows
+from seqrec.models.mixture import Mixture, MixtureVectors
+from seqrec.models.ratings import Ratings
 
 
 class StackConfig(SequenceModelConfig):
@@ -25,7 +30,11 @@ class StackConfig(SequenceModelConfig):
 
     num_heads: int = Field(2, ge=1)
     num_blocks: int = Field(2, ge=1)
-    feedforward_factor: float = Field(4, gt=0, description="width of the feed-forward layer over embedding_dim")
+    feedforward_factor: float = Field(
+        4, ge=0, description="width of the feed-forward layer over embedding_dim; 0: none"
+    )
+
+    space: ClassVar[Mapping[str, Choice | Range]] = {"num_heads": Choice(1, 2, 4, 8), "num_blocks": Choice(1, 2, 3, 4)}
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -38,7 +47,7 @@ class ItemTable(nn.Module):
     """One tied vector per item, scaled to unit variance on the way in.
 
     Cosine similarity compares directions only and divides by a temperature; it needs no item bias,
-    which would let popularity back in past the normalisation.
+    which would let popularity back in past the normalisation. A mixture is made of cosines, whatever the similarity.
     """
 
     def __init__(self, config: SequenceModelConfig, num_items: int) -> None:
@@ -47,22 +56,63 @@ class ItemTable(nn.Module):
         self.temperature = config.temperature
         self.scale = config.embedding_dim**0.5
         self.weight = nn.Parameter(torch.empty(num_items + 1, config.embedding_dim))
-        self.bias = nn.Parameter(torch.zeros(num_items)) if config.item_bias and not self.cosine else None
+        biased = config.item_bias and not self.cosine and config.head == "product"
+        self.bias = nn.Parameter(torch.zeros(num_items)) if biased else None
+        self.feature_names = config.item_features
+        self.features = nn.ModuleList(ItemFeature(config.embedding_dim) for _ in config.item_features)
         nn.init.trunc_normal_(self.weight, std=config.embedding_dim**-0.5)
         with torch.no_grad():
             self.weight[PAD] = 0
+        self.mixture = Mixture(config) if config.head == "mixture" else None
+        self.ratings = Ratings(config.embedding_dim) if config.rating_input else None
 
-    def forward(self, items_BL: Tensor) -> Tensor:
-        """Vectors (..., D) of items (...); zero for PAD, whose row never learns."""
-        return F.embedding(items_BL.int(), self.weight, padding_idx=PAD) * self.scale
+    def fit_data(self, data: PreparedData) -> None:
+        """Know the features of items, and the ratings, that the configuration asks for.
+
+        Raises:
+            ConfigError: the data set lacks one of them.
+        """
+        if self.ratings is not None:
+            self.ratings.fit_data(data)
+        if not self.features:
+            return
+        for feature, rows in zip(self.features, feature_rows(data, self.feature_names), strict=True):
+            assert isinstance(feature, ItemFeature)
+            feature.take(F.pad(torch.from_numpy(rows), (0, 0, 1, 0)).to(self.weight))
+
+    def forward(self, items_BL: Tensor, values_BL: Tensor | None = None) -> Tensor:
+        """Vectors (..., D) of events, from their items (...) and, where they are read, their ratings (...).
+
+        Zero for PAD, whose row never learns.
+        """
+        x_BLD = self._found(items_BL.int())
+        return x_BLD if self.ratings is None else x_BLD + self.ratings(values_BL, items_BL)
+
+    def _found(self, items_BL: Tensor) -> Tensor:
+        """Vectors (..., D) of items (...)."""
+        if self.features and items_BL.numel() >= len(self.weight):
+            return F.embedding(items_BL, self.table(), padding_idx=PAD) * self.scale
+        x_BLD = F.embedding(items_BL, self.weight, padding_idx=PAD)
+        for feature in self.features:
+            x_BLD = x_BLD + feature(items_BL)
+        return x_BLD * self.scale
+
+    def table(self) -> Tensor:
+        """Vectors (N + 1, D) of PAD and all items, what their features say included."""
+        table = self.weight
+        for feature in self.features:
+            table = table + feature()
+        return table
 
     def query(self, h: Tensor) -> Tensor:
         """Hidden states (..., D) as they are compared with `vectors`."""
-        return unit(h, self.temperature) if self.cosine else h
+        return unit(h, self.temperature) if self.cosine and self.mixture is None else h
 
     def vectors(self) -> ItemVectors:
-        """What hidden states are compared with."""
-        return ItemVectors(self.weight[1:], self.bias, self.cosine)
+        """What hidden states are compared with; `MixtureVectors`, which stand in for them, where that is the head."""
+        if self.mixture is not None:
+            return cast(ItemVectors, MixtureVectors(self.table()[1:] * self.scale, self.mixture))
+        return ItemVectors(self.table()[1:], self.bias, self.cosine)
 
 
 def add_and_norm(

@@ -9,10 +9,14 @@ Shapes: B rows, L positions, D width, K layers, G gates times width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from seqrec.config import Choice, Range
 from seqrec.data.batches import Batch
 from seqrec.models.base import ItemVectors, SequenceModel, SequenceModelConfig
 from seqrec.models.layers import Dropout, ItemTable, Recurrence, RecurrentState, SwiGLU
@@ -24,11 +28,14 @@ class LSTMConfig(SequenceModelConfig):
     num_layers: int = Field(1, ge=1, description="LSTM layers on top of each other")
     feedforward_factor: float = Field(4, gt=0, description="width of the gated layer over embedding_dim")
 
+    space: ClassVar[Mapping[str, Choice | Range]] = {"num_layers": Choice(1, 2)}
+
 
 class LSTM(SequenceModel):
     """Item vectors, then LSTM layers, then the gated head. Order is in the recurrence: there are no positions."""
 
     Config = LSTMConfig
+    reads_ratings = True
 
     def __init__(self, config: LSTMConfig, num_items: int) -> None:
         super().__init__(config, num_items)
@@ -39,7 +46,7 @@ class LSTM(SequenceModel):
         self.head = GatedHead(config)
 
     def encode(self, batch: Batch) -> Tensor:
-        x_BLD = self.dropout(self.items(batch.items))
+        x_BLD = self.dropout(self.items(batch.items, batch.values))
         return self.items.query(self.head(self.recurrence(x_BLD)))
 
     def item_vectors(self) -> ItemVectors:
@@ -51,14 +58,18 @@ class LSTM(SequenceModel):
 
     def prefill(self, batch: Batch) -> tuple[Tensor, RecurrentState]:
         """Read whole histories: hidden states after the last event (B, D), and the state there."""
-        state = self.recurrence.prefill(self.items(batch.items), batch.lengths)
+        state = self.recurrence.prefill(self.items(batch.items, batch.values), batch.lengths)
         return self.items.query(self.head(state[0][:, -1])), state
 
     def step(
-        self, items_B: Tensor, state: RecurrentState, times_B: Tensor | None = None
+        self,
+        items_B: Tensor,
+        state: RecurrentState,
+        times_B: Tensor | None = None,
+        values_B: Tensor | None = None,
     ) -> tuple[Tensor, RecurrentState]:
         """Take one more event per row: hidden states (B, D), and the state after it. Its time is not looked at."""
-        y_BD, state = self.recurrence.step(self.items(items_B), state)
+        y_BD, state = self.recurrence.step(self.items(items_B, values_B), state)
         return self.items.query(self.head(y_BD)), state
 
 

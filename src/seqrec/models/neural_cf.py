@@ -12,9 +12,11 @@ Shapes: B rows, L positions, D width, N items.
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from seqrec.data.batches import Batch
@@ -27,11 +29,18 @@ class NeuralCFConfig(SequenceModelConfig):
 
     hidden_factor: float = Field(2, gt=0, description="width of each tower's hidden layer over embedding_dim")
 
+    @model_validator(mode="after")
+    def _one_product(self) -> Self:
+        if self.head != "product":
+            raise ValueError("head: neural_cf has a tower of its own for items, whose vectors it multiplies with")
+        return self
+
 
 class NeuralCF(SequenceModel):
     """The running mean of item vectors through one tower, the item table through the other."""
 
     Config = NeuralCFConfig
+    reads_ratings = True
 
     def __init__(self, config: NeuralCFConfig, num_items: int) -> None:
         super().__init__(config, num_items)
@@ -42,12 +51,12 @@ class NeuralCF(SequenceModel):
 
     def encode(self, batch: Batch) -> Tensor:
         """One vector per prefix: position t knows which events came up to it, and not when."""
-        x_BLD = self.dropout(self.items(batch.items))
+        x_BLD = self.dropout(self.items(batch.items, batch.values))
         count_L = torch.arange(1, x_BLD.shape[1] + 1, device=x_BLD.device, dtype=x_BLD.dtype)
         return self.items.query(self.history_tower(x_BLD.cumsum(1) / count_L[:, None]))
 
     def item_vectors(self) -> ItemVectors:
-        weight_ND = self.item_tower(self.items.weight[1:] * self.items.scale)
+        weight_ND = self.item_tower(self.items.table()[1:] * self.items.scale)
         return ItemVectors(F.normalize(weight_ND, dim=-1) if self.items.cosine else weight_ND, self.items.bias)
 
 

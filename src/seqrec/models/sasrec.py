@@ -8,10 +8,15 @@ Shapes: B rows, L positions, D width, H heads, K head width.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from seqrec.config import Switch
 from seqrec.data.batches import Batch
 from seqrec.kernels.dropout import dropout
 from seqrec.kernels.fused import gelu_dropout, split
@@ -20,18 +25,28 @@ from seqrec.models.layers import Dropout, ItemTable, StackConfig, add_and_norm
 
 
 class SASRecConfig(StackConfig):
-    """Nothing beyond what every stack has."""
+    """What every stack has, and positions."""
+
+    positions: bool = Field(True, description="a learned vector per position; without, only the causal mask has order")
+
+    switches: ClassVar[Mapping[str, Switch]] = {
+        "positions": Switch({"positions": False}),
+        "feedforward": Switch({"feedforward_factor": 0}),
+    }
 
 
 class SASRec(SequenceModel):
     """Item vectors plus positions, then blocks of attention and feed-forward layers, then a norm."""
 
     Config = SASRecConfig
+    reads_ratings = True
+    config: SASRecConfig
 
     def __init__(self, config: SASRecConfig, num_items: int) -> None:
         super().__init__(config, num_items)
         self.items = ItemTable(config, num_items)
-        self.positions = nn.Parameter(torch.randn(config.max_length, config.embedding_dim) * 0.1)
+        if config.positions:
+            self.positions = nn.Parameter(torch.randn(config.max_length, config.embedding_dim) * 0.1)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
         self.norm = nn.LayerNorm(config.embedding_dim)
@@ -53,11 +68,11 @@ class SASRec(SequenceModel):
 
     def embed(self, batch: Batch) -> Tensor:
         """What enters the first block (B, L, D)."""
-        if batch.items.shape[1] > len(self.positions):
-            raise ValueError(
-                f"histories of {batch.items.shape[1]} events; max_length is {len(self.positions)}: cut them"
-            )
-        return self.dropout(self.items(batch.items) + self.positions[: batch.items.shape[1]])
+        L = batch.items.shape[1]
+        if batch.items.shape[1] > self.config.max_length:
+            raise ValueError(f"histories of {L} events; max_length is {self.config.max_length}: cut them")
+        x_BLD = self.items(batch.items, batch.values)
+        return self.dropout(x_BLD + self.positions[:L] if self.config.positions else x_BLD)
 
     def item_vectors(self) -> ItemVectors:
         return self.items.vectors()
@@ -88,32 +103,34 @@ class Block(nn.Module):
         D, hidden = config.embedding_dim, int(config.embedding_dim * config.feedforward_factor)
         self.attention_norm = nn.LayerNorm(D)
         self.attention = CausalAttention(config)
-        self.feedforward_norm = nn.LayerNorm(D)
-        self.feedforward = nn.Sequential(
-            nn.Linear(D, hidden),
-            nn.GELU(),
-            Dropout(config.dropout),
-            nn.Linear(hidden, D),
-        )
+        self.feedforward: nn.Sequential | None = None
+        if hidden:
+            self.feedforward_norm = nn.LayerNorm(D)
+            self.feedforward = nn.Sequential(
+                nn.Linear(D, hidden),
+                nn.GELU(),
+                Dropout(config.dropout),
+                nn.Linear(hidden, D),
+            )
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x_BLD: Tensor, y_BLD: Tensor | None) -> tuple[Tensor, Tensor]:
         """From the stream and what the block before would add to it to the same after this block."""
         x_BLD, y_BLD = add_and_norm(x_BLD, y_BLD, self.attention_norm, self.dropout)
-        x_BLD, y_BLD = add_and_norm(x_BLD, self.attention(y_BLD), self.feedforward_norm, self.dropout)
-        return x_BLD, self._feed(y_BLD)
+        return self._feed(x_BLD, self.attention(y_BLD))
 
     def last(self, x_BLD: Tensor, y_BLD: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
         """What `forward` gives after the last event of each row, (B, D) both."""
         x_BLD, y_BLD = add_and_norm(x_BLD, y_BLD, self.attention_norm, self.dropout)
-        y_BD = self.attention.last(y_BLD, batch)
-        x_BD, y_BD = add_and_norm(batch.last(x_BLD), y_BD, self.feedforward_norm, self.dropout)
-        return x_BD, self._feed(y_BD)
+        return self._feed(batch.last(x_BLD), self.attention.last(y_BLD, batch))
 
-    def _feed(self, y: Tensor) -> Tensor:
-        """`feedforward`, of which GELU and dropout are one pass over memory."""
+    def _feed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The feed-forward layer, where there is one; GELU and dropout in it are one pass over memory."""
+        if self.feedforward is None:
+            return x, y
+        x, y = add_and_norm(x, y, self.feedforward_norm, self.dropout)
         widen, _, _, narrow = self.feedforward
-        return narrow(gelu_dropout(widen(y), self.dropout.p if self.training else 0.0))
+        return x, narrow(gelu_dropout(widen(y), self.dropout.p if self.training else 0.0))
 
 
 class CausalAttention(nn.Module):

@@ -11,7 +11,7 @@ Shapes: T positions of one rank, R ranks, D width, N items, S items of one rank.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,8 +38,8 @@ class ShardedItemTable(nn.Module):
         self.weight = nn.Parameter(table.weight.detach()[1 + self.low : 1 + high].clone())
         self.bias = None if table.bias is None else nn.Parameter(table.bias.detach()[self.low : high].clone())
 
-    def forward(self, items_BL: Tensor) -> Tensor:
-        """Vectors (..., D) of items (...); zero for PAD, which no rank holds."""
+    def forward(self, items_BL: Tensor, values_BL: None = None) -> Tensor:
+        """Vectors (..., D) of items (...); zero for PAD, which no rank holds. No ratings: see `shard_items`."""
         local = self.ranks.gather(items_BL.flatten()) - 1 - self.low
         held = (local >= 0) & (local < len(self.weight))
         found = F.embedding(local.clamp(0, len(self.weight) - 1), self.weight).masked_fill(~held[:, None], 0)
@@ -84,6 +84,11 @@ class ShardedItemVectors:
     offsets: Tensor | None
     shard: Shard
 
+    def plus(self, offsets_N: Tensor) -> ShardedItemVectors:
+        """The same with an offset added to the scores of each item of the whole catalogue."""
+        own_S = offsets_N[self.shard.low : self.shard.low + len(self.rows)]
+        return replace(self, offsets=own_S if self.offsets is None else self.offsets + own_S)
+
     def cross_entropy(self, h_TD: Tensor, targets_T: Tensor, label_smoothing: float) -> Tensor:
         """(T,) losses over the whole catalogue; 0 where the target is PAD. All ranks have as many positions."""
         kind = h_TD.device.type
@@ -115,11 +120,17 @@ def shard_items(model: SequenceModel, ranks: Ranks) -> None:
     """Keep this rank's rows of the model's item table, and drop the others.
 
     Raises:
-        ConfigError: the model has no table called `items`, or fewer items than there are ranks.
+        ConfigError: the model has no table called `items`, or one with features, a mixture or ratings; or there are
+            fewer items than ranks.
     """
     table = getattr(model, "items", None)
     if not isinstance(table, ItemTable):
         raise ConfigError(f"training.shard_items: {type(model).__name__} has no item table that can be cut.")
+    if table.features or table.mixture is not None or table.ratings is not None:
+        raise ConfigError(
+            "training.shard_items: an item table with model.item_features, model.head=mixture or model.rating_input "
+            "cannot be cut; leave one of the two out."
+        )
     if model.num_items < ranks.size:
         raise ConfigError(f"training.shard_items: {model.num_items} items cannot be cut among {ranks.size} processes.")
     model.items = ShardedItemTable(table, ranks)

@@ -5,10 +5,12 @@ Shapes: B histories, N items.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +51,14 @@ class Recommendation:
     probability: float | None
 
 
+class Event(NamedTuple):
+    """An event of a history: item 1..N, milliseconds or NO_TIME, rating or NaN."""
+
+    item: int
+    time: int
+    value: float
+
+
 class Recommender:
     """A scorer with its catalogue."""
 
@@ -78,7 +88,11 @@ class Recommender:
         return cls(scorer, catalogue, facts["config"]["evaluation"]["filter_seen"], device)
 
     def recommend(
-        self, history: Sequence[object], k: int = 10, times: Sequence[int | None] | None = None
+        self,
+        history: Sequence[object],
+        k: int = 10,
+        times: Sequence[int | None] | None = None,
+        values: Sequence[float | None] | None = None,
     ) -> list[Recommendation]:
         """The `k` items most likely to come next, best first.
 
@@ -87,36 +101,39 @@ class Recommender:
             k: how many; fewer come back when the catalogue has no more that were not seen.
             times: when each event happened, in milliseconds since 1970, None where unknown. Only models that use
                 times (`model.time_gate`) look at them; without, such a model does as if every gap were unknown.
+            values: the rating of each event, None where unknown. Only models that read them (`model.rating_input`)
+                look at them; without, such a model takes every event for an average one.
 
         Raises:
             UnknownItemsError: the history is empty, or nothing in it is known.
         """
-        return self.recommend_batch([history], k, None if times is None else [times])[0]
+        clock, ratings = None if times is None else [times], None if values is None else [values]
+        return self.recommend_batch([history], k, clock, ratings)[0]
 
     def recommend_batch(
         self,
         histories: Sequence[Sequence[object]],
         k: int = 10,
         times: Sequence[Sequence[int | None]] | None = None,
+        values: Sequence[Sequence[float | None]] | None = None,
     ) -> list[list[Recommendation]]:
         """As `recommend`, for many histories at a time."""
         if k < 1:
             raise ValueError(f"k is {k}; ask for at least one item")
-        clocks = [None] * len(histories) if times is None else times
-        if len(clocks) != len(histories):
-            raise ValueError(f"{len(histories)} histories, times of {len(clocks)}: give each its own, or none at all")
-        known = [self._events(history, clock) for history, clock in zip(histories, clocks, strict=True)]
+        clocks = _each(len(histories), times, "histories, times of {}: give each its own")
+        ratings = _each(len(histories), values, "histories, values of {}: give each its own")
+        known = [self._events(*asked) for asked in zip(histories, clocks, ratings, strict=True)]
         found: list[list[Recommendation]] = []
         for start in range(0, len(known), AT_A_TIME):
             found += self._recommend(known[start : start + AT_A_TIME], k)
         return found
 
     @torch.inference_mode()
-    def _recommend(self, events: list[list[tuple[int, int]]], k: int) -> list[list[Recommendation]]:
-        """From (item, milliseconds) of every event."""
-        histories = [[item for item, _ in row] for row in events]
-        times = [[time for _, time in row] for row in events] if self.scorer.uses_times else None
-        batch = Batch.of(histories, self.device, times)
+    def _recommend(self, events: list[list[Event]], k: int) -> list[list[Recommendation]]:
+        histories = [[event.item for event in row] for row in events]
+        times = [[event.time for event in row] for row in events] if self.scorer.uses_times else None
+        values = [[event.value for event in row] for row in events] if self.scorer.uses_values else None
+        batch = Batch.of(histories, self.device, times, values)
         if isinstance(self.scorer, SequenceModel):
             batch = batch.tail(self.scorer.config.max_length)
         scores_BN = self.scorer.scores(batch)
@@ -149,19 +166,22 @@ class Recommender:
             probability=probability,
         )
 
-    def _events(self, history: Sequence[object], times: Sequence[int | None] | None) -> list[tuple[int, int]]:
-        """(item, milliseconds) of the events that are known."""
+    def _events(
+        self, history: Sequence[object], times: Sequence[int | None] | None, values: Sequence[float | None] | None
+    ) -> list[Event]:
+        """The events whose items are known."""
         if isinstance(history, (str, bytes)):
             raise TypeError(f"a history is a list of ids or titles, not one string: [{history!r}]")
         found = [(name, self.catalogue.find(name)) for name in history]
-        times = [None] * len(found) if times is None else times
-        if len(times) != len(found):
-            raise ValueError(f"{len(found)} events and {len(times)} times: give each event one, or none at all")
+        times = _each(len(found), times, "events and {} times: give each event one")
+        values = _each(len(found), values, "events and {} values: give each event one")
         unknown = [self._suggest(name) for name, number in found if number is None]
         if not all(time is None or isinstance(time, (int, np.integer)) for time in times):
             raise TypeError("times are whole milliseconds since 1970, or None")
         clock = [NO_TIME if time is None else int(time) for time in times]
-        known = [(number, time) for (_, number), time in zip(found, clock, strict=True) if number is not None]
+        ratings = [math.nan if value is None else float(value) for value in values]
+        told = zip((number for _, number in found), clock, ratings, strict=True)
+        known = [Event(number, time, value) for number, time, value in told if number is not None]
         if not known:
             what = f"none of these is in the catalogue: {', '.join(unknown)}" if unknown else "the history is empty"
             raise UnknownItemsError(f"There is nothing to recommend from: {what}.")
@@ -172,3 +192,10 @@ class Recommender:
     def _suggest(self, name: object) -> str:
         near = self.catalogue.nearest(name)
         return f"{name!r} (did you mean {near!r}?)" if near else repr(name)
+
+
+def _each(count: int, told: Any, wrong: str) -> Any:
+    """What was told about each of `count` histories or events; nothing about any where it is None."""
+    if told is not None and len(told) != count:
+        raise ValueError(f"{count} {wrong.format(len(told))}, or none at all")
+    return [None] * count if told is None else told

@@ -40,7 +40,8 @@ def examples(recommender: Recommender, data: PreparedData, users: int, k: int = 
     for user, position, end in zip(cases.users, cases.positions, cases.ends, strict=True):
         history = sequences.items[sequences.starts[user] : end].tolist()
         times = None if sequences.times is None else sequences.times[sequences.starts[user] : end].tolist()
-        recommended = recommender.recommend([catalogue.ids[item - 1] for item in history], k, times)
+        values = None if sequences.values is None else sequences.values[sequences.starts[user] : end].tolist()
+        recommended = recommender.recommend([catalogue.ids[item - 1] for item in history], k, times, values)
         target = int(sequences.items[position])
         target_id = catalogue.ids[target - 1]
         places = [place for place, item in enumerate(recommended, 1) if item.item == target_id]

@@ -33,7 +33,8 @@ def probe(model: SequenceModel, evaluator: Evaluator) -> dict[str, dict[str, flo
     users = users[np.linspace(0, len(users) - 1, min(HISTORIES, len(users))).astype(np.int64)]
     totals, counts = np.zeros(len(LENGTHS)), np.zeros(len(LENGTHS))
     for some in _parts(users, model):
-        batch = evaluator.windows(some, train, model.config.max_length + 1, model.uses_times)
+        events = model.config.max_length + 1
+        batch = evaluator.windows(some, train, events, model.uses_times, model.uses_values)
         inputs, targets_BL = model.training_batch(batch)
         loss_BL = _negative_log(model, model.encode(inputs), targets_BL)
         known = (targets_BL != PAD).cpu().numpy()

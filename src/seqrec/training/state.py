@@ -6,18 +6,22 @@ Every rank calls these functions; files are written and read by rank 0 alone, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from seqrec.distributed import Ranks
 from seqrec.errors import CheckpointError
 from seqrec.models.sharded import ShardedItemTable, sharded_table
 from seqrec.training.checkpoint import load_checkpoint, save_checkpoint
 from seqrec.training.step import Step
+
+#: What optimisers keep of every entry of a parameter.
+MOMENTS = ("exp_avg", "exp_avg_sq", "square_avg", "momentum_buffer")
 
 
 def save_weights(path: Path, model: nn.Module, facts: Mapping[str, Any], ranks: Ranks) -> None:
@@ -44,7 +48,7 @@ def fetch_weights(path: Path, model: nn.Module, ranks: Ranks) -> None:
 
 
 def save_training(path: Path, step: Step, facts: Mapping[str, Any], ranks: Ranks) -> None:
-    """Write weights, their average, the optimiser's state, every rank's random state, and JSON facts.
+    """Write weights, their average, the optimisers' state, every rank's random state, and JSON facts.
 
     Raises:
         DiskError: the disk of rank 0 is full or may not be written.
@@ -52,8 +56,9 @@ def save_training(path: Path, step: Step, facts: Mapping[str, Any], ranks: Ranks
     tensors = {f"model.{name}": tensor for name, tensor in step.model.state_dict().items()}
     if step.average is not None:
         tensors |= {f"average.{name}": tensor for name, tensor in step.average.model.state_dict().items()}
-    for number, values in step.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in values.items()}
+    for first, optimizer in _numbered(step):
+        for number, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{first + number}.{name}": value for name, value in values.items()}
     tensors = _collected(tensors, sharded_table(step.model), _cut(step))
     for rank, states in enumerate(ranks.each(_random_states(step))):
         tensors |= {_random_name(kind, rank): state for kind, state in states.items()}
@@ -80,10 +85,24 @@ def fetch_training(path: Path, step: Step, ranks: Ranks, seed: int) -> dict[str,
     for name, tensor in parts.get("optimizer", {}).items():
         number, _, key = name.partition(".")
         moments.setdefault(int(number), {})[key] = tensor
-    groups = step.optimizer.state_dict()["param_groups"]
-    step.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    for first, optimizer in _numbered(step):
+        groups = optimizer.state_dict()["param_groups"]
+        own = {number - first: moments[number] for number in moments if 0 <= number - first < _parameters(optimizer)}
+        optimizer.load_state_dict({"state": own, "param_groups": groups})
     _set_random_states(step, parts["random"], ranks, seed)
     return facts
+
+
+def _numbered(step: Step) -> Iterator[tuple[int, Optimizer]]:
+    """Each optimiser, and the number of its first parameter: numbers run on from one to the next."""
+    first = 0
+    for optimizer in step.optimizers:
+        yield first, optimizer
+        first += _parameters(optimizer)
+
+
+def _parameters(optimizer: Optimizer) -> int:
+    return sum(len(group["params"]) for group in optimizer.param_groups)
 
 
 def _cut(step: Step) -> set[str]:
@@ -91,9 +110,10 @@ def _cut(step: Step) -> set[str]:
     table = sharded_table(step.model)
     if table is None:
         return set()
-    parameters = [parameter for group in step.optimizer.param_groups for parameter in group["params"]]
+    groups = [group for optimizer in step.optimizers for group in optimizer.param_groups]
+    parameters = [parameter for group in groups for parameter in group["params"]]
     held = [number for number, parameter in enumerate(parameters) if parameter in set(table.parameters())]
-    moments = {f"optimizer.{number}.{name}" for number in held for name in ("exp_avg", "exp_avg_sq")}
+    moments = {f"optimizer.{number}.{name}" for number in held for name in MOMENTS}
     return moments | {f"{part}.items.{name}" for part in ("model", "average") for name in ("weight", "bias")}
 
 

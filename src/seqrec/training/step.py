@@ -13,19 +13,21 @@ from torch import Tensor
 from seqrec.data.batches import Batch, BatchMaker
 from seqrec.data.sequences import PAD
 from seqrec.distributed import ALONE, Ranks
-from seqrec.models.base import ItemVectors, SequenceModel
+from seqrec.errors import ConfigError
+from seqrec.models.base import SequenceModel
 from seqrec.models.sharded import sharded_table
 from seqrec.training.config import TrainingConfig
 from seqrec.training.graphs import Recorder
-from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizer, set_learning_rate
+from seqrec.training.optimizer import AveragedModel, BlockNorms, make_optimizers, set_learning_rate
 
-Loss = Callable[[Tensor, Tensor, ItemVectors, Batch], Tensor]
+#: From hidden states, targets, item vectors, the batch, and what is said of each of its views; see `seqrec.losses`.
+Loss = Callable[..., Tensor]
 #: Positions that a step looks at together on a CPU, where the loss allows it: what they need stays in the cache.
 PIECE = 4_096
 
 
 class Step:
-    """Updates a model, its optimiser and the average of its weights.
+    """Updates a model, its optimisers and the average of its weights.
 
     Attributes:
         recorder: replays steps on a GPU; None where each one runs as it stands in `update`.
@@ -36,12 +38,17 @@ class Step:
     ) -> None:
         self.model = model
         self.config = config
-        self.optimizer = make_optimizer(model, config)
+        self.optimizers = make_optimizers(model, config)
         self.average = AveragedModel(model, config.ema_decay) if config.ema_decay else None
         table = sharded_table(model)
         held = set() if table is None else set(table.parameters())
         self._copied = [parameter for parameter in model.parameters() if parameter not in held]
         self._ranks = ranks
+        if ranks.size > 1 and hasattr(loss, "views"):
+            raise ConfigError(
+                "loss.name: this loss compares the histories of a batch with each other, and each of several processes "
+                "sees its own part only. Start seqrec without torchrun, or take another loss."
+            )
         self.norms = BlockNorms.of(model, held, ranks)
         self._loss = loss
         self._maker = maker
@@ -62,17 +69,19 @@ class Step:
         Returns:
             (2 + G,) float32 on the device: the loss, the gradient's norm before clipping, and that of each block.
         """
-        set_learning_rate(self.optimizer, learning_rate)
+        set_learning_rate(self.optimizers, learning_rate)
         if self.average is not None:
             self.average.at_step(number)
         return self.recorder(self.update, rows_3B, width) if self.recorder else self.update(rows_3B, width)
 
     def update(self, rows_3B: Tensor, width: int) -> Tensor:
         """The step itself."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss = self._ranks.sum_gradients(self._copied, self._learn(rows_3B, width))
         norms = self.norms.clip(self.config.clip_norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
         return torch.cat([loss[None], norms])
@@ -101,7 +110,8 @@ class Step:
 
     def _asked(self, rows_3B: Tensor, width: int) -> tuple[Batch, Tensor, Tensor | None]:
         """What the model is shown, what it is to answer (B, L), and how many answers that are; see `own_targets`."""
-        inputs, targets_BL = self.model.training_batch(self._maker.cut(rows_3B, width, self.model.uses_times))
+        batch = self._maker.cut(rows_3B, width, self.model.uses_times, self.model.uses_values)
+        inputs, targets_BL = self.model.training_batch(batch)
         targets_BL, count = self._ranks.own_targets(targets_BL, rows_3B[2])
         if self.config.item_dropout:
             hidden = torch.rand(inputs.items.shape, device=self._device) < self.config.item_dropout
@@ -111,5 +121,7 @@ class Step:
 
     def _mean(self, inputs: Batch, targets_BL: Tensor) -> Tensor:
         """The loss, a float32 scalar."""
+        views = self._loss.views(inputs) if hasattr(self._loss, "views") else ()
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            return self._loss(self.model.encode(inputs), targets_BL, self.model.item_vectors(), inputs)
+            states_BD = [self.model.last_state(view) for view in views]
+            return self._loss(self.model.encode(inputs), targets_BL, self.model.item_vectors(), inputs, *states_BD)

@@ -23,6 +23,10 @@ class Progress:
     seconds_left: float
 
 
+class StopTraining(Exception):
+    """Raised by a tracker in `epoch_ended`: no epoch follows, as if patience had run out. What was best is kept."""
+
+
 class Tracker(Protocol):
     """Anything that follows a training run."""
 
@@ -33,7 +37,11 @@ class Tracker(Protocol):
         """Called between steps, at most a few times a second."""
 
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
-        """The record of an epoch as it is stored in the run."""
+        """The record of an epoch as it is stored in the run.
+
+        Raises:
+            StopTraining: where this is to be the last epoch; the other trackers are told all the same.
+        """
 
     def ended(self, facts: Mapping[str, Any]) -> None:
         """Hyper-parameters and final metrics, flat."""

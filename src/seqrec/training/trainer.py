@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,17 +17,20 @@ from seqrec.errors import ConfigError, SeqrecError, TrainingError
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.files import append_line
 from seqrec.models.base import SequenceModel
-from seqrec.models.sharded import count_parameters, shard_items
+from seqrec.models.sharded import shard_items
 from seqrec.run_folder import RunFolder
+from seqrec.training.audience import Audience
+from seqrec.training.averaging import forget, put_mean, weights_of, with_epoch
 from seqrec.training.config import TrainingConfig
 from seqrec.training.interrupt import StopRequest
 from seqrec.training.monitor import GPUMonitor
-from seqrec.training.optimizer import scheduled_learning_rate
 from seqrec.training.pace import Pace
+from seqrec.training.position import Position
 from seqrec.training.probe import probe
+from seqrec.training.schedule import after_evaluation, scheduled_learning_rate
 from seqrec.training.state import fetch_training, save_training, save_weights
 from seqrec.training.step import Loss, Step
-from seqrec.training.tracking import Progress, Tracker
+from seqrec.training.tracking import Tracker
 
 #: Seconds between reports of progress; each one waits for the device.
 REPORT_EVERY = 0.5
@@ -36,21 +40,6 @@ class TrainingInterrupted(SeqrecError):
     """Somebody asked training to stop; everything up to the last step is saved."""
 
     exit_code = 130
-
-
-@dataclass
-class Position:
-    """Where training stands: together with weights, optimiser and random state, all that resuming needs."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    best: float | None = None
-    best_epoch: int = 0
-    without_improvement: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
-    norms: list[list[float]] = field(default_factory=list)
 
 
 class Trainer:
@@ -75,7 +64,7 @@ class Trainer:
         self.config = config
         self.folder = folder
         self.seed = seed
-        self.trackers = trackers
+        self._audience = Audience(trackers, config)
         if hasattr(loss, "fit"):
             loss.fit(evaluator.data.train)
         self.step = Step(self.model, loss, config, BatchMaker(evaluator.data.sequences, self.device), self.ranks)
@@ -89,7 +78,6 @@ class Trainer:
         self._pace = Pace(self.ranks, REPORT_EVERY)
         self._monitor = GPUMonitor.of(self.device)
         self._saved = time.monotonic()
-        self._evaluation_seconds = 0.0
 
     def train(self) -> Position:
         """Train until the metric stops improving or the epochs are over; best weights are then in the folder.
@@ -108,29 +96,36 @@ class Trainer:
             self._load()
         if self.ranks.is_main:
             self.folder.cut_history(self.at.epoch)
-        self._tell_start()
+        self._audience.started(self.model, self.device, self.at)
         with StopRequest() as stop:
-            while self.at.epoch < self.config.epochs and self.at.without_improvement < self.config.patience:
+            while self._goes_on():
                 self._train_epoch(stop)
                 record = self._finish_epoch()
                 if self.ranks.is_main:
                     append_line(self.folder.history, json.dumps(record))
-                for tracker in self.trackers:
-                    tracker.epoch_ended(record)
-                self._save_or_stop(*self.ranks.any(stop.asked, self._unsaved_for_long()))
+                enough = self._audience.epoch_ended(record)
+                self.at.stopped, asked, due = self.ranks.any(enough, stop.asked, self._unsaved_for_long())
+                self._save_or_stop(asked, due)
         self._save()
+        if len(self.at.kept) > 1:
+            self._try_average()
         return self.at
+
+    def _goes_on(self) -> bool:
+        at, config = self.at, self.config
+        return at.epoch < config.epochs and at.without_improvement < config.patience and not at.stopped
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """Every history once. The plan of an epoch depends on its seed alone, so it can be picked up in the middle."""
         config, at = self.config, self.at
         train, max_length = self.evaluator.data.train, self.model.config.max_length
         plan = plan_epoch(train, max_length, self.batch_size, config.random_windows, [self.seed, at.epoch])
+        self._tokens, self._steps_per_epoch = plan.num_targets, len(plan)
         told: list[Tensor] = []
         self.model.train()
         self._pace.start()
         for rows_3B, width in plan.batches(self.device, at.batch):
-            rate = scheduled_learning_rate(config, at.step, at.epoch)
+            rate = scheduled_learning_rate(config, at.step, at.epoch, len(plan), at.fallen)
             told.append(self.step(self.ranks.share(rows_3B), width, rate, at.step))
             at.batch += 1
             at.step += 1
@@ -138,10 +133,9 @@ class Trainer:
             if self._pace.due(asked) or at.batch == len(plan):
                 self._collect(told)
                 at.seconds += self._pace.elapsed
-                self._tell_progress(plan.num_targets, len(plan))
+                self._audience.progressed(at, plan.num_targets, len(plan))
                 self._save_or_stop(*self._pace.agree(asked, self._unsaved_for_long()))
                 self._pace.start()
-        self._tokens = plan.num_targets
 
     def _unsaved_for_long(self) -> bool:
         return time.monotonic() - self._saved >= self.config.checkpoint_seconds
@@ -172,10 +166,11 @@ class Trainer:
         at, config = self.at, self.config
         at.epoch += 1
         losses, norms = torch.tensor(at.losses), torch.tensor(at.norms)
+        rate = scheduled_learning_rate(config, at.step - 1, at.epoch - 1, self._steps_per_epoch, at.fallen)
         record: dict[str, Any] = {
             "epoch": at.epoch,
             "step": at.step,
-            "learning_rate": scheduled_learning_rate(config, at.step - 1, at.epoch - 1),
+            "learning_rate": rate,
             "train": {"loss": float(losses.mean())},
             "gradient_norm": {
                 name: float(value) for name, value in zip(["total", *self.step.norms.names], norms.mean(0), strict=True)
@@ -192,23 +187,47 @@ class Trainer:
         if at.epoch % config.evaluate_every == 0 or at.epoch == config.epochs:
             began = time.monotonic()
             record |= self._evaluate()
-            record["speed"]["evaluation_seconds"] = self._evaluation_seconds = time.monotonic() - began
+            record["speed"]["evaluation_seconds"] = self._audience.evaluation_seconds = time.monotonic() - began
         at.batch, at.seconds, at.losses, at.norms = 0, 0.0, [], []
         return record
 
     def _evaluate(self) -> dict[str, Any]:
-        model = self.model if self.step.average is None else self.step.average.model
+        model, config, at = self._judged, self.config, self.at
         metrics = self.evaluator.evaluate(model, "validation").metrics
-        value, at = metrics[self.config.metric], self.at
+        value = metrics[config.metric]
+        facts = {"epoch": at.epoch, config.metric: value}
         at.without_improvement += 1
         if at.best is None or value > at.best:
             at.best, at.best_epoch, at.without_improvement = value, at.epoch, 0
-            save_weights(self.folder.best, model, {"epoch": at.epoch, self.config.metric: value}, self.ranks)
+            save_weights(self.folder.best, model, facts, self.ranks)
+        at.fallen, at.waited = after_evaluation(config, at.fallen, at.waited, at.best_epoch == at.epoch)
+        if config.average_best > 1:
+            at.kept = with_epoch(at.kept, at.epoch, value, config.average_best)
+            if str(at.epoch) in at.kept:
+                save_weights(weights_of(self.folder, at.epoch), model, facts, self.ranks)
         model.eval()
         return {"validation": metrics, "best": at.best_epoch == at.epoch} | probe(model, self.evaluator)
 
+    @property
+    def _judged(self) -> SequenceModel:
+        """The model whose weights are evaluated and kept."""
+        return self.model if self.step.average is None else self.step.average.model
+
+    def _try_average(self) -> None:
+        """Put the mean of the best epochs' weights in the place of the best ones, if it is better on validation."""
+        at, metric, model = self.at, self.config.metric, copy.deepcopy(self._judged)
+        put_mean([weights_of(self.folder, epoch) for epoch in at.kept], model, self.ranks)
+        value = self.evaluator.evaluate(model, "validation").metrics[metric]
+        assert at.best is not None
+        if value > at.best:
+            at.best, at.averaged = value, sorted(map(int, at.kept))
+            facts = {"epoch": at.best_epoch, metric: value, "averaged_epochs": at.averaged}
+            save_weights(self.folder.best, model, facts, self.ranks)
+
     def _save(self) -> None:
         save_training(self.folder.last, self.step, {"position": asdict(self.at)}, self.ranks)
+        if self.ranks.is_main:
+            forget(self.folder, but=self.at.kept)  # only now: until then, resuming might need others
         self._saved = time.monotonic()
 
     def _load(self) -> None:
@@ -220,30 +239,3 @@ class Trainer:
             return {}
         peak = {"peak_allocated_mib": torch.cuda.max_memory_allocated(self.device) / 2**20}
         return peak | (self._monitor.read() if self._monitor else {})
-
-    def _tell_start(self) -> None:
-        facts = {
-            "parameters": count_parameters(self.model),
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU",
-            "epochs": self.config.epochs,
-            "epochs_done": self.at.epoch,
-            "steps_done": self.at.step,
-        }
-        for tracker in self.trackers:
-            tracker.started(facts)
-
-    def _tell_progress(self, tokens: int, steps: int) -> None:
-        done, seconds = self.at.batch / steps, self.at.seconds
-        epochs_left = self.config.epochs - self.at.epoch
-        evaluation = self._evaluation_seconds / self.config.evaluate_every
-        progress = Progress(
-            epoch=self.at.epoch + 1,
-            epochs=self.config.epochs,
-            step=self.at.batch,
-            steps=steps,
-            loss=sum(self.at.losses) / len(self.at.losses),
-            tokens_per_second=tokens * done / max(seconds, 1e-9),
-            seconds_left=seconds / done * (epochs_left - done) + evaluation * epochs_left,
-        )
-        for tracker in self.trackers:
-            tracker.progressed(progress)

@@ -18,11 +18,10 @@ from seqrec.experiments.benchmark.places import places
 from seqrec.experiments.benchmark.products import flops, peak_flops, products_of, seconds_alone
 from seqrec.experiments.config import RunConfig
 from seqrec.experiments.environment import choose_device, environment, peak_memory_mib
-from seqrec.losses import LOSSES
+from seqrec.experiments.losses import build_loss
 from seqrec.losses.sampled_softmax import SampledSoftmaxConfig
 from seqrec.models.base import SequenceModel
 from seqrec.models.build import build_model
-from seqrec.registry import resolve
 from seqrec.training.step import Step
 
 #: Steps of each shape that are not timed: one sets up, one may be recorded. Then as many as are timed.
@@ -78,7 +77,8 @@ def benchmark(config: RunConfig, data: PreparedData, device: str = "auto") -> Be
     model = build_model(config.to_dict()["model"], data.sequences.num_items)
     if not isinstance(model, SequenceModel):
         raise ConfigError(f"{config.model_name} is fitted, not trained step by step: see `seqrec estimate`.")
-    loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
+    model.fit_data(data)
+    loss = build_loss(config, model, data)
     if hasattr(loss, "fit"):
         loss.fit(data.train)
     maker = BatchMaker(data.sequences, where)
@@ -98,7 +98,8 @@ def benchmark(config: RunConfig, data: PreparedData, device: str = "auto") -> Be
     main = max(counts, key=lambda shape: seconds[shape] * counts[shape])
     half = config.training.in_bfloat16(where.type)
     scored = config.loss.num_negatives if isinstance(config.loss, SampledSoftmaxConfig) else model.num_items
-    work = products_of(model, maker.cut(*examples[main], model.uses_times), half, scored)
+    window = maker.cut(*examples[main], model.uses_times, model.uses_values)
+    work = products_of(model, window, half, scored)
     precision = torch.bfloat16 if half else torch.float32
     return Benchmark(
         device=environment(where)["device"],

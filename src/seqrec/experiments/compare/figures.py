@@ -43,7 +43,7 @@ def intervals(comparison: Comparison, part: Part, name: str) -> Figure | None:
     top, bottom = 12.0, 12 + STEP * len(rows)
     spans = [end for row in rows for end in (row.low, row.high, row.test[comparison.metric].mean)]
     scale = svg.Scale(*svg.padded(spans), left, svg.WIDTH - 64)
-    parts = [*_across(scale, top, bottom), _axis_name((left + svg.WIDTH - 64) / 2, bottom, measure(comparison.metric))]
+    parts = [*across(scale, top, bottom), axis_name((left + svg.WIDTH - 64) / 2, bottom, measure(comparison.metric))]
     parts += _guide(scale, comparison.metric, whom, top, bottom)
     for place, (row, filled) in enumerate(zip(rows, bold, strict=True)):
         y, mean = 12 + STEP * (place + 0.5), row.test[comparison.metric].mean
@@ -92,7 +92,7 @@ def along(comparison: Comparison, axis: Axis, name: str) -> Figure | None:
     places = {value: left + room * (place + 0.5) for place, value in enumerate(axis.values)}
     parts = [*_up(scale, left, right), svg.line(left, bottom, right, bottom, svg.MUTED)]
     parts += [svg.text(x, bottom + 19, svg.clipped(value, room), "middle", svg.MUTED) for value, x in places.items()]
-    parts += [_axis_name((left + right) / 2, bottom, short(axis.key)), _side_name(measure(metric), (top + bottom) / 2)]
+    parts += [axis_name((left + right) / 2, bottom, short(axis.key)), _side_name(measure(metric), (top + bottom) / 2)]
     dodge = min(room * 0.5, 9.0 * len(lines)) / max(len(lines), 1)
     looks = _looks(comparison, lines)
     for place, line in enumerate(lines):
@@ -118,8 +118,8 @@ def costs(comparison: Comparison, part: Part, name: str) -> Figure | None:
     # The dearest points keep room for their names.
     x_scale = svg.Scale(*svg.padded_log([row.seconds or 1.0 for row in rows]), left, right - 80, log=True)
     y_scale = svg.Scale(*svg.padded([end for row in rows for end in (row.low, row.high)], 0.1), bottom, top)
-    parts = [*_up(y_scale, left, right), *_across(x_scale, top, bottom, _plain)]
-    parts += [_axis_name((left + right) / 2, bottom, "seconds per run (logarithmic)")]
+    parts = [*_up(y_scale, left, right), *across(x_scale, top, bottom, _plain)]
+    parts += [axis_name((left + right) / 2, bottom, "seconds per run (logarithmic)")]
     parts += [_side_name(measure(metric), (top + bottom) / 2)]
     points = [(x_scale(row.seconds or 1.0), y_scale(row.test[metric].mean)) for row in rows]
     parts += _points(rows, points, metric, y_scale, marked(comparison, part).names, _labels(comparison, part))
@@ -257,7 +257,7 @@ def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _across(scale: svg.Scale, top: float, bottom: float, say: Callable[[float], str] | None = None) -> list[str]:
+def across(scale: svg.Scale, top: float, bottom: float, say: Callable[[float], str] | None = None) -> list[str]:
     """Ticks of an axis from left to right; `say` words them."""
     ticks = scale.ticks()
     decimals = _decimals(ticks)
@@ -289,7 +289,8 @@ def _decimals(ticks: list[float]) -> int:
     return max((len(f"{tick:.4f}".rstrip("0").partition(".")[2]) for tick in ticks), default=2) or 1
 
 
-def _axis_name(x: float, bottom: float, words: str) -> str:
+def axis_name(x: float, bottom: float, words: str) -> str:
+    """What an axis from left to right shows."""
     return svg.text(x, bottom + 39, words, "middle", svg.MUTED)
 
 

@@ -65,24 +65,28 @@ th.number, td.number { text-align: right; } td.number { white-space: nowrap; }
 
 def to_html(comparison: Comparison) -> str:
     """The whole document. The browser is told to run no script and to load nothing."""
-    title = escape(comparison.name)
     parts = "\n".join(_part(comparison, part, number) for number, part in enumerate(comparison.parts, 1))
+    return document(comparison.name, headline(comparison), _contents(comparison), f"{_gaps(comparison)}{parts}")
+
+
+def document(title: str, lead: str, contents: str, body: str) -> str:
+    """A page around `contents` (links, or nothing) and `body`, both HTML."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
+<title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
 <main>
 <header>
-<h1>{title}</h1>
-<p class="lead">{escape(headline(comparison))}</p>
-{_contents(comparison)}</header>
-{_gaps(comparison)}{parts}
+<h1>{escape(title)}</h1>
+<p class="lead">{escape(lead)}</p>
+{contents}</header>
+{body}
 </main>
 </body>
 </html>
@@ -107,31 +111,34 @@ def _gaps(comparison: Comparison) -> str:
 def _part(comparison: Comparison, part: Part, number: int) -> str:
     """One data set and split: what is said first, then what it is said from."""
     pieces = [f'<p class="note">{escape(text)}</p>' for text in protocol(comparison, part)]
-    pieces += [_said(overall(comparison, part)), _table(main(comparison, part))]
-    pieces += [_figure(figures.intervals(comparison, part, f"intervals-{number}"))]
+    pieces += [to_list(overall(comparison, part)), to_table(main(comparison, part))]
+    pieces += [to_figure(figures.intervals(comparison, part, f"intervals-{number}"))]
     told = varied_sentences(comparison, part)
     if told:
-        pieces += ["<h3>What the varied settings do</h3>", _said(told, "said varied")]
+        pieces += ["<h3>What the varied settings do</h3>", to_list(told, "said varied")]
     for place, axis in enumerate(axes(comparison, part), 1):
-        pieces.append(_figure(figures.along(comparison, axis, f"along-{number}-{place}")))
-        pieces += [_table(sheet) for sheet in varied(comparison, axis)]
-    pieces += [_table(cost(comparison, part)), _figure(figures.costs(comparison, part, f"costs-{number}"))]
-    pieces += [_table(sheet(comparison, part)) for sheet in (by_popularity, by_length, tests)]
+        pieces.append(to_figure(figures.along(comparison, axis, f"along-{number}-{place}")))
+        pieces += [to_table(sheet) for sheet in varied(comparison, axis)]
+    pieces += [to_table(cost(comparison, part)), to_figure(figures.costs(comparison, part, f"costs-{number}"))]
+    pieces += [to_table(sheet(comparison, part)) for sheet in (by_popularity, by_length, tests)]
     body = "\n".join(piece for piece in pieces if piece)
     return f'<section id="part-{number}">\n<h2>{escape(", ".join(part))}</h2>\n{body}\n</section>'
 
 
-def _said(lines: list[str], role: str = "said") -> str:
+def to_list(lines: list[str], role: str = "said") -> str:
+    """Sentences as a list."""
     return f'<ul class="{role}">' + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
 
 
-def _figure(drawn: Figure | None) -> str:
+def to_figure(drawn: Figure | None) -> str:
+    """A drawing over its caption."""
     if drawn is None:
         return ""
     return f"<figure>\n{drawn.svg}\n<figcaption>{escape(drawn.caption)}</figcaption>\n</figure>"
 
 
-def _table(sheet: Sheet) -> str:
+def to_table(sheet: Sheet) -> str:
+    """A table under its title; nothing where it has no rows."""
     if not sheet.rows:
         return ""
     kinds = ["word" if place < sheet.left else "number" for place in range(len(sheet.headers))]

@@ -51,9 +51,7 @@ class Judged:
 
 def judge_row(planned: PlannedRow, runs: Sequence[Run], metric: str, beside: int) -> Judged:
     """The row of finished runs of one planned row."""
-    cases = [_cases(run, metric) for run in runs]
-    users, targets, _ = cases[0]
-    values = np.mean([per_person(values, users) for _, _, values in cases], axis=0)
+    users, targets, values = people(runs, metric, "test")
     estimate, summaries = interval(values), [run.results["test"] for run in runs]
     row = Row(
         data=planned.data,
@@ -73,6 +71,13 @@ def judge_row(planned: PlannedRow, runs: Sequence[Run], metric: str, beside: int
         **_cost(runs),
     )
     return Judged(row, users, targets, values)
+
+
+def people(runs: Sequence[Run], metric: str, part: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Floats]:
+    """Users and targets (M,) of `validation` or `test`, and the metric per user (U,), averaged over runs."""
+    cases = [_cases(run, metric, part) for run in runs]
+    users, targets, _ = cases[0]
+    return users, targets, np.mean([per_person(values, users) for _, _, values in cases], axis=0)
 
 
 def judge_lists(part: Part, label: str, found: Evaluation, metric: str) -> Judged:
@@ -125,7 +130,7 @@ def tests_of(judged: Sequence[Judged], config: CompareConfig) -> list[Test]:
         return []
     pairs = [("pair", *pair) for pair in combinations(judged, 2)] if config.tests == "all" else _against(judged, config)
     families = (pairs, _ends(judged), _members(judged, config))
-    return [test for family in families for test in _family(family, config.alpha)]
+    return [test for found in families for test in family(found, config.alpha)]
 
 
 def _against(judged: Sequence[Judged], config: CompareConfig) -> list[tuple[str, Judged, Judged]]:
@@ -166,7 +171,8 @@ def _but(row: Row, key: str) -> dict[str, Any]:
     return {name: value for name, value in row.varied.items() if name != key}
 
 
-def _family(pairs: Sequence[tuple[str, Judged, Judged]], alpha: float) -> list[Test]:
+def family(pairs: Sequence[tuple[str, Judged, Judged]], alpha: float) -> list[Test]:
+    """Tests of (why, first, second), corrected by Holm together."""
     # The smallest p value that sampling can give, times the family, must be able to lie below alpha.
     samples = max(SAMPLES, round(20 * len(pairs) / alpha))
     found = [paired_test(first.values, second.values, samples=samples) for _, first, second in pairs]
@@ -193,11 +199,11 @@ def _family(pairs: Sequence[tuple[str, Judged, Judged]], alpha: float) -> list[T
     ]
 
 
-def _cases(run: Run, metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Floats]:
+def _cases(run: Run, metric: str, part: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Floats]:
     """Users, targets and values of the metric (M,) each, as the run kept them."""
     import pyarrow.parquet as pq
 
-    path = run.folder.per_user("test")
+    path = run.folder.per_user(part)
     if not path.exists():
         raise DataError(f"{run.path} kept no per-user results, which tests are made from. Install pyarrow and repeat.")
     try:

@@ -14,13 +14,12 @@ import torch
 from seqrec.data.prepared import PreparedData
 from seqrec.experiments.config import RunConfig
 from seqrec.experiments.environment import process_peak_mib
+from seqrec.experiments.losses import build_loss
 from seqrec.experiments.rehearsal.fits import fit_growing
 from seqrec.experiments.rehearsal.samples import TimedEvaluator, some_cases
 from seqrec.experiments.rehearsal.steps import RehearsingTrainer
-from seqrec.losses import LOSSES
 from seqrec.models.base import SequenceModel
 from seqrec.models.build import build_model
-from seqrec.registry import resolve
 from seqrec.run_folder import RunFolder
 from seqrec.training.checkpoint import save_checkpoint
 from seqrec.training.tracking import tensorboard_if_installed
@@ -76,7 +75,8 @@ def rehearse(config: RunConfig, data: PreparedData, device: torch.device, began:
 def _trained(
     model: SequenceModel, config: RunConfig, data: PreparedData, device: torch.device, began: float, folder: RunFolder
 ) -> Rehearsed:
-    loss = resolve("loss", config.loss_name, LOSSES)(config.loss)
+    model.fit_data(data)
+    loss = build_loss(config, model, data)
     evaluator = TimedEvaluator(data, config.evaluation, device)
     trainer = RehearsingTrainer(model, loss, evaluator, config.training, folder, config.seed)
     start_seconds = time.time() - began

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqrec.data.batches import EpochPlan, plan_epoch
-from seqrec.training.optimizer import scheduled_learning_rate
+from seqrec.training.schedule import scheduled_learning_rate
 from seqrec.training.trainer import Trainer
 
 #: Seconds that steps are tried for; what is begun is finished.
@@ -31,7 +31,7 @@ class RehearsingTrainer(Trainer):
         train, length = self.evaluator.data.train, self.model.config.max_length
         plan = plan_epoch(train, length, self.batch_size, self.config.random_windows, [self.seed, 0])
         seconds = time.perf_counter() - began
-        self._tokens = plan.num_targets
+        self._tokens, self._steps_per_epoch = plan.num_targets, len(plan)
         shapes = list(zip(np.diff(plan.cuts).tolist(), plan.widths, strict=True))
         self.model.train()
         measured = self._measure(plan, shapes)
@@ -58,7 +58,8 @@ class RehearsingTrainer(Trainer):
         first = time.perf_counter()
         for place, number in enumerate(numbers):
             began = time.perf_counter()
-            told = self.step(*batches[number], scheduled_learning_rate(self.config, self.at.step, 0), self.at.step)
+            rate = scheduled_learning_rate(self.config, self.at.step, 0, len(plan))
+            told = self.step(*batches[number], rate, self.at.step)
             self._collect([told])  # waits for the device
             self.at.step += 1
             if place >= UNCOUNTED:

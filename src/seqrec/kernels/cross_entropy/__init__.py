@@ -8,6 +8,8 @@ Shapes: T positions, N items, D width, K candidates.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,7 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: int = -1,
     cosine: bool = False,
+    reduction: Literal["mean", "none"] = "mean",
     kernel: str = "auto",
 ) -> Tensor:
     """Mean of -log softmax(h . w + bias) at the targets, as `F.cross_entropy` has it.
@@ -48,17 +51,19 @@ def linear_cross_entropy(
             loss NaN; elsewhere it is an error.
         label_smoothing: share of the target spread over all items.
         cosine: compare with w / |w|. Where h is to be normalised too, do it before: that is cheap.
+        reduction: `none` gives the loss of each position (T,), 0 where there is no target. What is passed back to it
+            differs from position to position, so that item gradients wait for it: products are computed once more.
         kernel: one of `KERNELS`.
 
     Returns:
-        A scalar in float32, or float64 if h is.
+        A scalar, or (T,), in float32, or float64 if h is.
 
     Raises:
         ConfigError: no such kernel, or it cannot do what is asked.
         MissingExtraError: Triton is not installed.
     """
     problem = Problem(h, weight, bias, targets)
-    return _run(problem, Options(label_smoothing, ignore_index, cosine, _dtype(h)), kernel)
+    return _run(problem, Options(label_smoothing, ignore_index, cosine, _dtype(h), reduction == "none"), kernel)
 
 
 def shared_cross_entropy(

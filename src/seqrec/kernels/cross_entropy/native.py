@@ -32,9 +32,9 @@ class _Gradients(NamedTuple):
 
 
 def cross_entropy(x: Problem, options: Options) -> Tensor:
-    """The mean loss of the positions that count; 0 where none does."""
+    """The mean loss of the positions that count, 0 where none does; or the loss of each (T,)."""
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in x):
-        return _apply(options, *x)
+        return (_apply_each if options.each else _apply)(options, *x)
     return _run(x, options, learning=False)[0]
 
 
@@ -54,20 +54,49 @@ class _Native(torch.autograd.Function):
         return None, h, weight, bias, None, own, own_bias, None
 
 
+class _NativeEach(torch.autograd.Function):
+    """Losses (T,). Gradients need what is passed back first: scores are computed again."""
+
+    @staticmethod
+    def forward(ctx: Any, options: Options, *parts: Any) -> Tensor:
+        ctx.save_for_backward(*parts)
+        ctx.options = options
+        return _run(Problem(*parts), options, learning=False)[0]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        found = _run(Problem(*ctx.saved_tensors), ctx.options, learning=True, weights=gradient)[1]
+        assert found is not None
+        return None, found.h, found.weight, found.bias, None, found.own, found.own_bias, None
+
+
 _apply: Callable[..., Tensor] = _Native.apply
+_apply_each: Callable[..., Tensor] = _NativeEach.apply
 
 
-def _run(x: Problem, options: Options, learning: bool) -> tuple[Tensor, _Gradients | None]:
-    """The mean loss and, if learning, its gradients."""
+def _run(
+    x: Problem, options: Options, learning: bool, weights: Tensor | None = None
+) -> tuple[Tensor, _Gradients | None]:
+    """The mean loss and, if learning, its gradients. Of `each`: the losses (T,), and gradients of their sum with
+    `weights` (T,)."""
     with torch.autocast(x.h.device.type, enabled=False):
         counted, kept = x.targets != options.ignore_index, None
         if x.h.device.type == "cpu":  # elsewhere it would mean waiting for the device
             kept = counted.nonzero()[:, 0]
             kept = None if len(kept) == len(counted) else kept
-        blocks = _Blocks(_only(x, kept), options, counted if kept is None else counted[kept], learning)
+        if kept is not None:
+            counted, weights = counted[kept], None if weights is None else weights[kept]
+        blocks = _Blocks(_only(x, kept), options, counted, weights, learning)
         for start in range(0, len(blocks.x.h), blocks.rows):
             blocks.take(slice(start, start + blocks.rows))
-        return blocks.loss / blocks.count, _original(x, kept, blocks.gradients(), options) if learning else None
+        if options.each:
+            loss = (
+                blocks.losses if kept is None else blocks.losses.new_zeros(len(x.h)).index_copy(0, kept, blocks.losses)
+            )
+        else:
+            loss = blocks.loss / blocks.count
+        return loss, _original(x, kept, blocks.gradients(), options) if learning else None
 
 
 def _only(x: Problem, kept: Tensor | None) -> Problem:
@@ -100,13 +129,17 @@ def _original(x: Problem, kept: Tensor | None, found: _Gradients, options: Optio
 class _Blocks:
     """Sums over blocks of positions. Products are of the type `options.dtype`, all else of `options.exact`."""
 
-    def __init__(self, x: Problem, options: Options, counted: Tensor, learning: bool) -> None:
+    def __init__(self, x: Problem, options: Options, counted: Tensor, weights: Tensor | None, learning: bool) -> None:
         self.x, self.options, self.learning = x, options, learning
         exact, (N, D) = options.exact, x.weight.shape
         block = BLOCK * torch.get_num_threads() if x.h.device.type == "cpu" else BLOCK_ELSEWHERE
         self.rows = max(FEWEST, block // N)
         self.counted = counted.to(exact)
-        self.count = self.counted.sum().clamp(min=1)
+        if options.each:  # gradients are of the sum
+            self.losses, self.count = self.counted.new_empty(len(counted)), self.counted.new_ones(())
+        else:
+            self.count = self.counted.sum().clamp(min=1)
+        self.weights = self.counted if weights is None else weights.to(exact).masked_fill(~counted, 0)
         weight = x.weight.to(exact)
         if options.cosine:
             weight = weight / weight.norm(dim=1, keepdim=True).clamp_(min=SHORTEST)
@@ -145,7 +178,11 @@ class _Blocks:
         if self.w_sum is not None:
             bias_sum = 0 if self.bias is None else self.bias.sum()
             loss_R1 -= self.smoothing * ((h_RD.to(self.w_sum.dtype) @ self.w_sum)[:, None] + bias_sum)
-        self.loss += loss_R1.masked_fill_(counted_R1 == 0, 0).sum()
+        loss_R1 = loss_R1.masked_fill_(counted_R1 == 0, 0)
+        if self.options.each:
+            self.losses[at] = loss_R1[:, 0]
+        else:
+            self.loss += loss_R1.sum()
         if self.learning:
             self._learn(at, h_RD, target_R1, p_RN, total_R1, (own_R1 - log_sum_R1).exp_())
 
@@ -166,14 +203,14 @@ class _Blocks:
     ) -> None:
         """Gradients, from the exponentials (R, N), their sums and the target's probability."""
         x, exact = self.x, self.options.exact
-        counted_R1 = self.counted[at, None] / self.count
-        scale_R1 = counted_R1 / total_R1
+        weight_R1 = self.weights[at, None] / self.count
+        scale_R1 = weight_R1 / total_R1
         if x.own is None:
             p_RN.scatter_add_(1, target_R1, total_R1 * (self.options.label_smoothing - 1))
         p_RN = p_RN.to(self.w.dtype)
         dh_RD = self._product(p_RN, self.w).mul_(scale_R1)
         if self.w_sum is not None:
-            dh_RD -= self.smoothing * counted_R1 * self.w_sum
+            dh_RD -= self.smoothing * weight_R1 * self.w_sum
         scaled_RD = (h_RD * scale_R1).to(self.w.dtype)
         if self.w.dtype == exact:
             self.dw.addmm_(p_RN.T, scaled_RD)
@@ -182,7 +219,7 @@ class _Blocks:
         if self.dbias is not None:
             self.dbias += torch.mv(p_RN.T.to(exact), scale_R1[:, 0])
         if self.pull is not None and x.own is not None:
-            pull_R1 = (chance_R1 - 1) * counted_R1
+            pull_R1 = (chance_R1 - 1) * weight_R1
             self.pull[at] = pull_R1[:, 0]
             dh_RD += pull_R1 * x.own[at]
         self.dh[at] = dh_RD
@@ -191,8 +228,8 @@ class _Blocks:
         """All of them, of the positions given."""
         x = self.x
         if self.options.label_smoothing:
-            self.dw -= self.smoothing / self.count * (self.counted @ x.h.to(self.dw.dtype))
+            self.dw -= self.smoothing / self.count * (self.weights @ x.h.to(self.dw.dtype))
             if self.dbias is not None:
-                self.dbias -= self.smoothing * (self.counted.sum() / self.count)
+                self.dbias -= self.smoothing * (self.weights.sum() / self.count)
         own = None if self.pull is None else self.pull[:, None] * x.h
         return _Gradients(self.dh, self.dw, self.dbias, own, None if x.own_bias is None else self.pull)

@@ -32,12 +32,13 @@ class Problem(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What is no tensor. `dtype` is the precision of the products."""
+    """What is no tensor. `dtype` is the precision of the products; `each`: a loss for every position, no mean."""
 
     label_smoothing: float
     ignore_index: int
     cosine: bool
     dtype: torch.dtype
+    each: bool = False
 
     @property
     def exact(self) -> torch.dtype:

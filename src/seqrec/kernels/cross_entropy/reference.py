@@ -13,7 +13,7 @@ from seqrec.kernels.cross_entropy.problem import SHORTEST, Options, Problem
 
 
 def cross_entropy(x: Problem, options: Options) -> Tensor:
-    """The mean loss of the positions that count; 0 where none does."""
+    """The mean loss of the positions that count, 0 where none does; or the loss of each (T,)."""
     weight = F.normalize(x.weight, dim=-1, eps=SHORTEST) if options.cosine else x.weight
     h = x.h.to(options.dtype)
     bias = None if x.bias is None else x.bias.to(options.dtype)
@@ -26,5 +26,6 @@ def cross_entropy(x: Problem, options: Options) -> Tensor:
         scores_TN = torch.cat([target_T[:, None], rivals_TN], 1)
         targets = torch.where(counted, 0, options.ignore_index)
     smoothing, ignored = options.label_smoothing, options.ignore_index
-    loss = F.cross_entropy(scores_TN, targets, ignore_index=ignored, label_smoothing=smoothing, reduction="sum")
-    return loss / counted.sum().clamp(min=1)
+    how = "none" if options.each else "sum"
+    loss = F.cross_entropy(scores_TN, targets, ignore_index=ignored, label_smoothing=smoothing, reduction=how)
+    return loss if options.each else loss / counted.sum().clamp(min=1)

@@ -28,12 +28,14 @@ def _meet(w_ND, h_TD, log_sum_T, column_T, bias_N, key_N, hit, HAS_BIAS: tl.cons
 
 @triton.jit
 def item_gradients(
-    h, w, bias, ids, log_sum, columns, dw, dbias, T, N, blocks, share, hit,
-    D: tl.constexpr, OWN: tl.constexpr, MET: tl.constexpr, HAS_BIAS: tl.constexpr, SHARED: tl.constexpr,
+    h, w, bias, ids, log_sum, columns, weights, dw, dbias, T, N, blocks, share, hit,
+    D: tl.constexpr, OWN: tl.constexpr, MET: tl.constexpr,
+    HAS_BIAS: tl.constexpr, SHARED: tl.constexpr, EACH: tl.constexpr,
 ):  # fmt: skip
     """One program per OWN items and `share` tiles of MET positions. Writes sums over its positions (P, N, D), (P, N).
 
     Args:
+        weights: EACH: (T,) float32, what each position's gradients are multiplied with.
         hit: share of a target that is on its own item.
     """
     block, part = tl.program_id(0) % blocks, (tl.program_id(0) // blocks).to(tl.int64)
@@ -54,6 +56,8 @@ def item_gradients(
         log_sum_T = tl.load(log_sum + t, mask=t < T, other=float("inf"))
         column_T = tl.load(columns + t, mask=t < T, other=-1)
         p_NT = _meet(w_ND, h_TD, log_sum_T, column_T, bias_N, key_N, hit, HAS_BIAS, SHARED)
+        if EACH:
+            p_NT *= tl.load(weights + t, mask=t < T, other=0.0)[None, :]
         dw_ND = tl.dot(p_NT.to(h_TD.dtype), h_TD, dw_ND, input_precision=PRECISION)
         if HAS_BIAS:
             dbias_N += tl.sum(p_NT, 1)

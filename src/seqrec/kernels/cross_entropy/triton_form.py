@@ -37,24 +37,32 @@ class _Given(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What the forward pass leaves: `log_sum` (T,), `columns` (T,) int32, and the sum of losses and their number."""
+    """What the forward pass leaves: `log_sum` (T,), `columns` (T,) int32, and the sum of losses and their number.
+
+    Of `each`: the losses (T,) too.
+    """
 
     dh: Tensor | None  # (T, D) of each position's own loss
     pull: Tensor | None  # (T,) the same of the targets' scores
     log_sum: Tensor
     columns: Tensor
     totals: Tensor
+    losses: Tensor | None
+
+    def told(self) -> Tensor:
+        """The losses where there is one for each position, else their mean."""
+        return self.totals[0] / self.totals[1].clamp(min=1) if self.losses is None else self.losses
 
 
 def cross_entropy(x: Problem, options: Options) -> Tensor:
-    """The mean loss of the positions that count; 0 where none does."""
+    """The mean loss of the positions that count, 0 where none does; or the loss of each (T,)."""
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in x):
         return _apply(options, *x)
-    return _mean(_forward(_given(x, options), options, gradients=False).totals)
+    return _forward(_given(x, options), options, gradients=False).told()
 
 
 class _Function(torch.autograd.Function):
-    """The mean loss. Gradients of h are ready after the forward pass but for a factor."""
+    """The loss. Gradients of h are ready after the forward pass but for a factor, or one for each position."""
 
     @staticmethod
     def forward(ctx: Any, options: Options, *parts: Any) -> Tensor:
@@ -64,7 +72,7 @@ class _Function(torch.autograd.Function):
         found = _forward(x, options, gradients=True)
         ctx.save_for_backward(*problem, *x, *found)
         ctx.options = options
-        return _mean(found.totals)
+        return found.told()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -73,7 +81,8 @@ class _Function(torch.autograd.Function):
         problem, x = Problem(*saved[:at]), _Given(*saved[at : at + len(_Given._fields)])
         found = _Found(*saved[at + len(x) :])
         h, weight, own, needs = problem.h, problem.weight, problem.own, ctx.needs_input_grad
-        scale = gradient / found.totals[1].clamp(min=1)
+        each = ctx.options.each
+        scale = gradient.float().contiguous() if each else gradient / found.totals[1].clamp(min=1)
         dweight = dbias = down = down_bias = None
         if needs[2] or needs[3]:
             dweight, dbias = _backward(x, weight, found, scale, ctx.options)
@@ -82,12 +91,8 @@ class _Function(torch.autograd.Function):
             down = (pull[:, None] * h).to(own.dtype)
             down_bias = None if problem.own_bias is None else pull.to(problem.own_bias.dtype)
         assert found.dh is not None
-        dh = torch.mul(found.dh[:, : h.shape[1]], scale).to(h.dtype)
+        dh = torch.mul(found.dh[:, : h.shape[1]], scale[:, None] if each else scale).to(h.dtype)
         return None, dh, dweight, dbias, None, down, down_bias, None
-
-
-def _mean(totals: Tensor) -> Tensor:
-    return totals[0] / totals[1].clamp(min=1)
 
 
 def _given(x: Problem, options: Options) -> _Given:
@@ -138,39 +143,45 @@ def _forward(x: _Given, options: Options, gradients: bool) -> _Found:
     pull = tops.new_empty(T) if shared else None
     log_sum, columns = tops.new_empty(T), tops.new_empty(T, dtype=torch.int32)
     sums = tops.new_empty(triton.cdiv(T, ROWS), 2)
+    losses = tops.new_empty(T) if options.each else None
     triton_forward.combine_log_sums[(triton.cdiv(T, ROWS),)](
         x.h, x.w, x.own, target_bias, x.targets, means, tops, totals, w_sum, bias_sum, dh, pull, log_sum, columns,
-        sums, T, N, count, options.ignore_index, options.label_smoothing,
-        D=D, ROWS=ROWS, HAS_BIAS=target_bias is not None, SMOOTHED=smoothed, **flags, num_warps=4,
+        sums, losses, T, N, count, options.ignore_index, options.label_smoothing,
+        D=D, ROWS=ROWS, HAS_BIAS=target_bias is not None, SMOOTHED=smoothed, EACH=options.each, **flags, num_warps=4,
     )  # fmt: skip
-    return _Found(dh, pull, log_sum, columns, sums.sum(0))
+    return _Found(dh, pull, log_sum, columns, sums.sum(0), losses)
 
 
 def _backward(
     x: _Given, weight: Tensor, found: _Found, scale: Tensor, options: Options
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients of item vectors and biases."""
+    """Gradients of item vectors and biases; `scale` is a scalar, or (T,) for `each`."""
     (T, D), N, width, smoothing = x.h.shape, len(x.w), weight.shape[1], options.label_smoothing
     cut = tiles(x.h).backward
     number, share = parts(N, T, cut, x.h)
+    weights = scale if options.each else None
+    scale = torch.ones_like(found.totals[1]) if options.each else scale
     dweight = torch.empty_like(weight)
     in_place = number == 1 and width == D and weight.dtype == torch.float32
     sums = dweight if in_place else weight.new_empty(number, N, D, dtype=torch.float32)
     bias_sums = None if x.bias is None else sums.new_empty(number, N)
     blocks = triton.cdiv(N, cut.own)
     triton_backward.item_gradients[(blocks * number,)](
-        x.h, x.w, x.bias, x.ids, found.log_sum, found.columns, sums, bias_sums, T, N, blocks, share, 1.0 - smoothing,
-        D=D, OWN=cut.own, MET=cut.met, HAS_BIAS=x.bias is not None, SHARED=x.ids is not None,
+        x.h, x.w, x.bias, x.ids, found.log_sum, found.columns, weights, sums, bias_sums, T, N, blocks, share,
+        1.0 - smoothing,
+        D=D, OWN=cut.own, MET=cut.met, HAS_BIAS=x.bias is not None, SHARED=x.ids is not None, EACH=options.each,
         num_warps=cut.warps, num_stages=cut.stages,
     )  # fmt: skip
-    h_sum = (x.h.float() * (found.columns >= 0)[:, None]).sum(0) if smoothing else None
+    counted = found.columns >= 0 if weights is None else weights.masked_fill(found.columns < 0, 0)
+    h_sum = (x.h.float() * counted[:, None]).sum(0) if smoothing else None
     triton_backward.finish_item_gradients[(triton.cdiv(N, ROWS),)](
         sums, weight, x.inverse, h_sum, scale, dweight, N, width, number, smoothing,
         D=D, ROWS=ROWS, COSINE=options.cosine, SMOOTHED=smoothing > 0, num_warps=4,
     )  # fmt: skip
     if x.bias is None or bias_sums is None:
         return dweight, None
-    return dweight, ((bias_sums.sum(0) - smoothing / N * found.totals[1]) * scale).to(x.bias.dtype)
+    number_counted = found.totals[1] if weights is None else counted.sum()
+    return dweight, ((bias_sums.sum(0) - smoothing / N * number_counted) * scale).to(x.bias.dtype)
 
 
 _apply: Callable[..., Any] = _Function.apply

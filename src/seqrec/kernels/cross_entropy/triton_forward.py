@@ -118,16 +118,17 @@ def _merged(tops, totals, means, t, d, inside, T, parts, D: tl.constexpr, GRADIE
 
 @triton.jit
 def combine_log_sums(
-    h, w, own, target_bias, targets, means, tops, totals, w_sum, bias_sum, dh, pull, log_sum, columns, sums,
+    h, w, own, target_bias, targets, means, tops, totals, w_sum, bias_sum, dh, pull, log_sum, columns, sums, losses,
     T, N, parts, ignored, smoothing,
     D: tl.constexpr, ROWS: tl.constexpr,
-    HAS_BIAS: tl.constexpr, SHARED: tl.constexpr, SMOOTHED: tl.constexpr, GRADIENTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr, SHARED: tl.constexpr, SMOOTHED: tl.constexpr, GRADIENTS: tl.constexpr, EACH: tl.constexpr,
 ):  # fmt: skip
     """One program per ROWS positions: what the parts found becomes one, and the target joins it.
 
     Writes the gradient `dh` (T, D) of a position's own loss; SHARED: the same of its target's score, `pull` (T,);
     `log_sum` (T,) of base 2 and `columns` (T,), the target, which are infinity and -1 where no loss is counted; and
-    for the block the sum of losses and how many there are (T / ROWS, 2). A target that does not exist makes NaN.
+    for the block the sum of losses and how many there are (T / ROWS, 2); EACH: the losses too, (T,). A target that
+    does not exist makes NaN.
 
     Args:
         target_bias: HAS_BIAS: added to the targets' scores, (N,); SHARED: (T,).
@@ -167,6 +168,8 @@ def combine_log_sums(
     loss_T = tl.where(known_T, loss_T, float("nan"))
     tl.store(sums + tl.program_id(0) * 2, tl.sum(tl.where(counted_T, loss_T, 0.0), 0))
     tl.store(sums + tl.program_id(0) * 2 + 1, tl.sum(tl.where(counted_T, 1.0, 0.0), 0))
+    if EACH:
+        tl.store(losses + t, tl.where(counted_T, loss_T, 0.0), mask=inside)
     tl.store(log_sum + t, tl.where(counted_T, log_sum_T, float("inf")), mask=inside)
     tl.store(columns + t, tl.where(counted_T, target_T, -1).to(tl.int32), mask=inside)
     if GRADIENTS:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from seqrec.config import Choice, Range, Switch
 from seqrec.models.cloze import ClozeConfig
 
 #: Names of kernels elsewhere, alone or with more after an underscore: those of the package xlstm, and older ones.
@@ -58,6 +60,30 @@ class XLSTMConfig(ClozeConfig):
         "auto", description="form that reads a history and leaves a state"
     )
     step_kernel: Literal["auto", "native", "triton", "nxai"] = Field("auto", description="form that takes one event")
+
+    space: ClassVar[Mapping[str, Choice | Range]] = {
+        "stack": Choice("m", "ms", "ma"),
+        "num_heads": Choice(2, 4, 8),
+        "num_blocks": Choice(2, 3, 4),
+    }
+
+    switches: ClassVar[Mapping[str, Switch]] = {
+        "conv": Switch({"conv_width": 0}),
+        "gates": Switch({"gates": "constant"}),
+        "output_gate": Switch({"output_gate": "none"}, where={"projection": "post"}),
+        "head_norm": Switch({"head_norm": False}),
+        "gate_cap": Switch({"gate_cap": None}),
+        "forget_bias": Switch({"forget_bias": [0, 0]}),
+        "feedforward": Switch({"feedforward_factor": 0}),
+        "stack": Switch({"stack": "m"}),
+        "shared_conv": Switch({"shared_conv": False}),
+        "shared_keys": Switch({"key_value_heads": None}),
+        "key_factor": Switch({"key_factor": 1}),
+        "time_gate": Switch({"time_gate": False}),
+        "position_gate": Switch({"position_gate": False}),
+        "bidirectional": Switch({"bidirectional": False}),
+        "last_masked": Switch({"last_share": 0}, where={"bidirectional": True}),
+    }
 
     @property
     def kinds(self) -> str:

@@ -52,6 +52,7 @@ class XLSTM(SequenceModel):
 
     Config = XLSTMConfig
     config: XLSTMConfig
+    reads_ratings = True
 
     def __init__(self, config: XLSTMConfig, num_items: int) -> None:
         super().__init__(config, num_items)
@@ -100,7 +101,7 @@ class XLSTM(SequenceModel):
         """What enters the first block (B, L, D)."""
         if self.bidirectional:
             return cloze.embed(self.items, self.mask, batch, self.num_items + 1)
-        return self.items(batch.items)
+        return self.items(batch.items, batch.values)
 
     def item_vectors(self) -> ItemVectors:
         return self.items.vectors()
@@ -109,13 +110,13 @@ class XLSTM(SequenceModel):
         """What `batch` empty histories leave behind."""
         self._require_causal()
         blocks = tuple(block.mixer.initial_state(batch) for block in self._blocks())
-        counts = torch.tensor([NO_TIME, 0], device=self.items.weight.device).expand(batch, -1)
-        return XLSTMState(blocks, counts[:, 0], counts[:, 1])
+        last_time = torch.full((batch,), NO_TIME, device=self.items.weight.device)
+        return XLSTMState(blocks, last_time, torch.zeros_like(last_time))
 
     def prefill(self, batch: Batch) -> tuple[Tensor, XLSTMState]:
         """Read whole histories, without dropout: hidden states after the last event (B, D), and the state there."""
         self._require_causal()
-        x_BLD, states = self.items(batch.items), []
+        x_BLD, states = self.items(batch.items, batch.values), []
         for block, rows in self._readings(batch):
             x_BLD, state = block.prefill(x_BLD, rows)
             states.append(state)
@@ -124,14 +125,18 @@ class XLSTM(SequenceModel):
             last_time = batch.last(batch.times)
         return self.items.query(self.norm(batch.last(x_BLD))), XLSTMState(tuple(states), last_time, batch.lengths)
 
-    def step(self, items_B: Tensor, state: XLSTMState, times_B: Tensor | None = None) -> tuple[Tensor, XLSTMState]:
+    def step(
+        self, items_B: Tensor, state: XLSTMState, times_B: Tensor | None = None, values_B: Tensor | None = None
+    ) -> tuple[Tensor, XLSTMState]:
         """Take one more event per row: hidden states (B, D), and the state after it.
 
         Args:
             times_B: (B,) int64 milliseconds, for a model with a time gate; None, or NO_TIME: not known.
+            values_B: (B,) float32 ratings, for a model that reads them; None, or NaN: not known.
         """
         self._require_causal()
-        x_BD, after, facts, last_time, events = self.items(items_B), [], Facts(), state.last_time, state.events
+        x_BD, after, facts = self.items(items_B, values_B), [], Facts()
+        last_time, events = state.last_time, state.events
         if self.uses_times:
             now_B = torch.full_like(last_time, NO_TIME) if times_B is None else times_B.to(last_time, copy=True)
             facts, last_time = facts._replace(time=elapsed(last_time, now_B)), now_B
