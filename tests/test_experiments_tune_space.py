@@ -175,3 +175,9 @@ def test_bad_spaces_are_refused() -> None:
 def test_the_setting_of_a_key() -> None:
     assert setting(BASE, "model.dropout") == 0.3
     assert setting(BASE, "training.batch_size") is None
+
+
+def test_a_present_value_may_be_written_in_another_way_than_the_choice() -> None:
+    space = run_space(BASE, {"training.item_dropout": Choice(0, 0.1)}, ())
+    assert decoded(space, {"training.item_dropout": 0.0}) == {"training.item_dropout": 0}
+    assert decoded({"a.b": Choice(1, True)}, {"a.b": True})["a.b"] is True

@@ -13,9 +13,8 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from seqrec.config import Choice, Range
+from seqrec.config import Choice, Range, Switch
 from seqrec.config import Config as AnyConfig
-from seqrec.config import Switch
 from seqrec.data.batches import Batch
 from seqrec.data.prepared import PreparedData
 from seqrec.data.sequences import PAD, Sequences

@@ -90,7 +90,9 @@ def decoded(space: Space, stored: Mapping[str, Any]) -> dict[str, Any]:
 def _decoded(space: Choice | Range, value: Any) -> Any:
     if isinstance(space, Range):
         return min(max(_short(value), space.low), space.high)
-    return next(known for known in space.values if encoded(known) == value and type(encoded(known)) is type(value))
+    # True equals 1, and is not meant by it; 0 and 0.0 are one.
+    same = (known for known in space.values if isinstance(known, bool) == isinstance(value, bool))
+    return next(known for known in same if encoded(known) == value)
 
 
 def _short(value: float) -> float:
