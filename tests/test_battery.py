@@ -51,11 +51,13 @@ def test_cosine_scores_pass(name: str) -> None:
         {"key_factor": 2, "num_blocks": 1},
         {"key_value_heads": 1, "num_blocks": 1},
         {"key_value_heads": 1, "key_factor": 0.5, "projection": "pre", "num_blocks": 1},
+        {"feedforward_factor": 0, "stack": "msa", "num_blocks": 3},
+        {"output_gate": "none", "head_norm": False, "gate_cap": None, "gates": "constant", "num_blocks": 1},
     ],
     ids=str,
 )
 def test_variants_of_the_xlstm_pass(variant: dict[str, Any]) -> None:
-    passed = check_model(XLSTM, **SMALL, feedforward_factor=1, **variant)
+    passed = check_model(XLSTM, **{**SMALL, "feedforward_factor": 1, **variant})
     assert ("step_by_step" in passed) == ("bidirectional" not in variant)
     assert ("hides_targets" in passed) == ("bidirectional" in variant)
     assert ("tells_no_times" in passed) == ("time_gate" in variant)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 import seqrec
-from seqrec.cli import app
-from seqrec.config import Config
-from seqrec.errors import ConfigError, UnknownNameError
+from seqrec.errors import ConfigError, DataError, UnknownNameError
 from seqrec.evaluation.significance import paired_test
 from seqrec.experiments.ablate.features import Feature, chosen, features_of, switches_of
 from seqrec.experiments.ablate.run import ablate
@@ -29,7 +25,6 @@ from seqrec.experiments.seeds import Spread
 from seqrec.losses import LOSSES
 from seqrec.models import MODELS
 from seqrec.registry import resolve
-from seqrec.training.config import TrainingConfig
 
 PLANTED = ["positions", "weight_decay", "schedule", "mixture"]
 SEEDS = [1, 2]
@@ -98,23 +93,6 @@ def test_names() -> None:
         chosen(config("popularity"))
 
 
-def configurations() -> Iterator[tuple[str, type[Config]]]:
-    yield from ((f"model {name}", resolve("model", name, MODELS).Config) for name in MODELS)
-    yield from ((f"loss {name}", resolve("loss", name, LOSSES).Config) for name in LOSSES)
-    yield "training", TrainingConfig
-
-
-def test_every_switch_is_of_settings_that_there_are() -> None:
-    names: dict[str, set[str]] = {"model": set(), "loss": set(), "training": set()}
-    for where, found in configurations():
-        for name, switch in switches_of(found).items():
-            assert switch.off, (where, name)
-            assert {*switch.off, *switch.where} <= found.model_fields.keys(), (where, name)
-            names[where.partition(" ")[0]].add(name)
-    assert not names["model"] & names["loss"]
-    assert not (names["model"] | names["loss"]) & names["training"]
-
-
 def test_a_class_adds_to_what_it_is_built_on() -> None:
     assert {"conv", "feedforward", "cosine", "dropout"} <= switches_of(resolve("model", "xlstm", MODELS).Config).keys()
     assert {"contrast", "smoothing"} <= switches_of(resolve("loss", "contrastive", LOSSES).Config).keys()
@@ -123,12 +101,12 @@ def test_a_class_adds_to_what_it_is_built_on() -> None:
 # --- what is found, where what comes next depends on the event before the last
 
 
-def write_order_log(path: Path) -> Path:
+def write_order_log(path: Path, people: int = 150) -> Path:
     """Two interleaved walks: an event follows from the last but one, nine times out of ten."""
     random = np.random.default_rng(0)
     after = random.permutation(12)
     lines = ["uid,iid,ts"]
-    for user in range(150):
+    for user in range(people):
         items = [int(item) for item in random.integers(0, 12, 2)]
         while len(items) < 20:
             items.append(int(after[items[-2]]) if random.random() < 0.9 else int(random.integers(12)))
@@ -247,6 +225,8 @@ def test_every_run_anew_where_the_run_is_not_whole(planted: Path, tmp_path: Path
     )
     assert len(said) == 2, "two runs made, none taken over"
     assert found.rows[0].verdict == "changes nothing"
+    assert found.epochs == 1
+    assert "trained for at most 1 epochs" in (tmp_path / "out" / "ablation.md").read_text()
 
 
 def test_pages(done: tuple[Ablation, Path, list[str]]) -> None:
@@ -264,33 +244,6 @@ def test_pages(done: tuple[Ablation, Path, list[str]]) -> None:
     assert (out / "comparison.html").exists()
 
 
-def test_command(done: tuple[Ablation, Path, list[str]], planted: Path) -> None:
-    arguments = ["--features", ",".join(PLANTED), "--seeds", "1,2", "--out", str(done[1]), "--device", "cpu"]
-    shown = CliRunner().invoke(app, ["ablate", str(planted), *arguments])
-    assert shown.exit_code == 0, shown.output
-    (line,) = [line for line in shown.stdout.splitlines() if "| positions" in line]
-    assert "positions on to off" in line
-    assert "helps" in line
-    assert max(map(len, shown.stdout.splitlines())) <= 120
-    as_json = CliRunner().invoke(app, ["ablate", str(planted), *arguments, "--json"])
-    assert json.loads(as_json.stdout)["rows"][0]["verdict"] == "helps"
-
-
-def test_list(planted: Path) -> None:
-    shown = CliRunner().invoke(app, ["ablate", str(planted), "--list"])
-    assert shown.exit_code == 0, shown.output
-    assert "positions on to off" in shown.stdout
-    listed = json.loads(CliRunner().invoke(app, ["ablate", str(planted), "--list", "--json"]).stdout)
-    assert {"feature": "positions", "changes": {"model.positions": [True, False]}, "skipped": ""} in listed
-
-
-def test_wrong_words(planted: Path) -> None:
-    wrong = CliRunner().invoke(app, ["ablate", str(planted), "--features", "position"])
-    assert isinstance(wrong.exception, UnknownNameError)
-    assert "Did you mean 'positions'?" in str(wrong.exception)
-    assert isinstance(CliRunner().invoke(app, ["ablate", str(planted), "--seeds", "1,x"]).exception, ConfigError)
-
-
 # --- what is said of made-up drops
 
 
@@ -306,6 +259,48 @@ def test_a_verdict_needs_every_seed() -> None:
     assert drop(0.02, "better", -0.01, 0.05).verdict == "no difference shown"
     assert drop(0.02, "better", 0.0, 0.04).verdict == "no difference shown"
     assert drop(0.02, "no difference shown", 0.01, 0.03).verdict == "no difference shown"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"seeds": [1, 1]}, "seeds: a seed is there twice"),
+        ({"seeds": [-1]}, r"seeds\.0: .*greater than or equal to 0"),
+        ({"seeds": []}, "seeds: "),
+        ({"epochs": 0}, "epochs"),
+        ({"features": ["mixture"]}, "nothing to switch off in this sasrec"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_before_anything_is_made(
+    planted: Path, tmp_path: Path, wrong: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        ablate(planted, **{"features": ["positions"], "out": tmp_path / "out", **wrong})
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_folder_for_it(planted: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    before = sorted(planted.rglob("*"))
+    for out, why in ((planted, "this is a run"), (tmp_path / "file" / "out", "no folder can be there")):
+        with pytest.raises(ConfigError, match=why):
+            ablate(planted, ["positions"], out=out)
+    assert sorted(planted.rglob("*")) == before
+
+
+def test_data_that_are_gone_and_data_that_are_others(planted: Path, tmp_path: Path) -> None:
+    shutil.copytree(planted, tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    facts["data"]["folder"] = str(tmp_path / "nowhere")
+    facts["config"]["data"]["source"] = str(tmp_path / "log.csv")
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=r"The data of .*run is gone: .*nowhere; and its source, .* is not there"):
+        ablate(tmp_path / "run", ["positions"], out=tmp_path / "out", device="cpu")
+    write_order_log(tmp_path / "log.csv", people=140)
+    with pytest.raises(DataError):
+        ablate(tmp_path / "run", ["positions"], out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_pages_of_odd_names_and_of_nothing() -> None:

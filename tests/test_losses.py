@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +11,19 @@ import torch
 from torch import Tensor
 
 from seqrec.config import Choice, Range
+from seqrec.data.batches import Batch, BatchMaker, plan_epoch
 from seqrec.errors import ConfigError
 from seqrec.experiments.config import RunConfig
-from seqrec.losses import LOSSES
+from seqrec.losses import LOSSES, pieces
 from seqrec.models.base import SequenceModel
 from seqrec.models.build import build_model
 from seqrec.models.gru4rec import GRU4Rec
 from seqrec.registry import resolve
 from seqrec.testing import ITEMS, synthetic_data
+from seqrec.training.config import TrainingConfig
+from seqrec.training.step import Step
 from test_training_step import on_gpu, run
+from training import same, trained
 
 #: What has no default, or is off by default.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -43,23 +49,70 @@ def of(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("model", ["sasrec", "gru4rec"])
-@pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_every_loss_trains_models(name: str, model: str, similarity: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if similarity == "dot":
-        config = build_model({"name": model}, ITEMS).Config
-        monkeypatch.setitem(config.model_fields, "similarity", config.model_fields["similarity"])
-        original = build_model
-        monkeypatch.setattr(
-            "test_training_step.build_model", lambda spec, items: original({**spec, "similarity": "dot"}, items)
-        )
-    told, _, _ = run(model, "cpu", of(name), dropout=0.1, item_dropout=0.1, learning_rate=0.01)
-    assert torch.isfinite(told).all()
-    assert float(told[-4:, 0].mean()) < 0.9 * float(told[:2, 0].mean())
+@pytest.mark.parametrize("model", ["sasrec", "xlstm"])
+@pytest.mark.parametrize("scoring", [{"similarity": "cosine"}, {"similarity": "dot"}, {"head": "mixture"}])
+def test_every_loss_trains_models(name: str, model: str, scoring: dict[str, Any]) -> None:
+    falls(name, {"name": model, **scoring})
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_nothing_in_a_loss_looks_at_numbers(name: str) -> None:
+def test_a_bidirectional_model_learns_by_it_or_hears_why_not(name: str) -> None:
+    refused = {"contrastive": r"loss\.name: contrastive", "distillation": r"loss\.name: distillation"}
+    refused["softmax"] = r"loss\.next_but_one"
+    settings: dict[str, Any] = {"model": {"name": "bert4rec"}, "loss": {"name": name, **SETTINGS.get(name, {})}}
+    if name in refused:
+        with pytest.raises(ConfigError, match=refused[name] + r".* or .*model\.bidirectional=false"):
+            RunConfig.from_dict(settings)
+    else:
+        RunConfig.from_dict(settings)
+        falls(name, {"name": "bert4rec"})
+
+
+def falls(name: str, spec: dict[str, Any]) -> None:
+    """Assert that the loss does in a few steps on toy data."""
+    torch.manual_seed(3)
+    made = build_model({"embedding_dim": 16, "max_length": 12, "dropout": 0.1, **spec}, ITEMS)
+    assert isinstance(made, SequenceModel)
+    config, sequences = TrainingConfig(learning_rate=0.01, item_dropout=0.1), synthetic_data().train
+    step = Step(made.train(), of(name), config, BatchMaker(sequences, torch.device("cpu")))
+    told: list[float] = []
+    for epoch in range(6):
+        for rows, width in plan_epoch(sequences, 12, 16, True, [7, epoch]).batches(torch.device("cpu")):
+            told.append(float(step(rows, width, 0.01, len(told))[0]))
+    assert math.isfinite(sum(told))
+    assert sum(told[-4:]) / 4 < 0.9 * sum(told[:4]) / 4
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"contrastive", "sampled_softmax"}))  # which have files of tests
+def test_resumed_is_bit_for_bit_the_straight_run(name: str, tmp_path: Path) -> None:
+    settings: Any = {"learning_rate": 0.01, "item_dropout": 0.1}
+    straight = trained(tmp_path / "straight", loss=of(name), epochs=3, **settings)
+    before = trained(tmp_path / "resumed", loss=of(name), epochs=1, **settings)
+    resumed = trained(tmp_path / "resumed", loss=of(name), epochs=3, **settings)
+    assert same(resumed, straight)
+    assert not same(before, straight)
+
+
+@pytest.mark.parametrize("name", ["bce", "bpr_max", "distillation", "sampled_softmax"])
+def test_a_mixture_in_pieces_is_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    model = build_model({"name": "sasrec", "embedding_dim": 8, "max_length": 12, "head": "mixture"}, ITEMS)
+    assert isinstance(model, SequenceModel)
+    inputs, targets = model.eval().training_batch(Batch.of([[1, 2, 3, 4], [5, 6, 7]]))
+    loss, found = of(name), []
+    for numbers in (pieces.NUMBERS, 1):
+        monkeypatch.setattr(pieces, "NUMBERS", numbers)
+        torch.manual_seed(4)
+        told = loss(model.encode(inputs), targets, model.item_vectors(), inputs)
+        learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        found.append((told, *torch.autograd.grad(told, learned, materialize_grads=True)))
+    for whole, in_parts in zip(*found, strict=True):
+        torch.testing.assert_close(in_parts, whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("head", ["product", "mixture"])
+def test_nothing_in_a_loss_looks_at_numbers(name: str, head: str) -> None:
     """On a GPU each of these would wait for the device, and no step could be recorded."""
     asked = []
 
@@ -78,17 +131,16 @@ def test_nothing_in_a_loss_looks_at_numbers(name: str) -> None:
             asked.extend(func for index in indices if index is not None and index.dtype == torch.bool)
             return func(*args, **(kwargs or {}))
 
-    loss, model = of(name), build_model({"name": "sasrec", "embedding_dim": 8, "max_length": 12, "dropout": 0.1}, ITEMS)
+    spec = {"name": "sasrec", "embedding_dim": 8, "max_length": 12, "dropout": 0.1, "head": head}
+    loss, model = of(name), build_model(spec, ITEMS)
     assert isinstance(model, SequenceModel)
-    from seqrec.data.batches import Batch
-
     inputs, targets = model.training_batch(Batch.of([[1, 2, 3, 4], [5, 6, 7]]))
     h, vectors = model.encode(inputs), model.item_vectors()
     views = loss.views(inputs) if hasattr(loss, "views") else ()
     states: list[Tensor] = [model.last_state(view) for view in views]
     kernels = ("softmax", "sampled_softmax", "contrastive", "distillation")
     with pytest.MonkeyPatch.context() as patch:
-        if name in kernels:  # on a CPU the kernels look for what counts; on a GPU they do not, and say so in their tests
+        if name in kernels:  # they look for what counts on a CPU; their tests say that on a GPU they do not
             patch.setattr("torch.compiler.is_compiling", lambda: True)
         with Watch():
             if views:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from seqrec.losses.softmax import SoftmaxConfig, SoftmaxLoss
 from seqrec.models.base import ItemVectors
 from seqrec.training.step import Step
 from test_training_step import made, on_gpu, run
+from training import same, trained
 
 HISTORIES = [[7], [3, 5], list(range(10, 20)), list(range(30, 37))]
 CAUSES = ("crop", "mask", "reorder")
@@ -31,8 +33,9 @@ def of(**settings: Any) -> ContrastiveLoss:
 
 
 def batch() -> Batch:
-    """Each event one second after the one before it, and its item in the time."""
-    return Batch.of(HISTORIES, times=[[1000 * t + item for t, item in enumerate(row)] for row in HISTORIES])
+    """Each event one second after the one before it, and its item in the time and as its rating."""
+    times = [[1000 * t + item for t, item in enumerate(row)] for row in HISTORIES]
+    return Batch.of(HISTORIES, times=times, values=[[float(item) for item in row] for row in HISTORIES])
 
 
 def rows(view: Batch) -> list[list[int]]:
@@ -40,6 +43,8 @@ def rows(view: Batch) -> list[list[int]]:
     assert not view.items[behind].any()
     assert view.times is not None
     assert (view.times[behind] == NO_TIME).all()
+    assert view.values is not None
+    assert view.values[behind].isnan().all()
     return [row[:length] for row, length in zip(view.items.tolist(), view.lengths.tolist(), strict=True)]
 
 
@@ -48,10 +53,14 @@ def altered(name: str, share: float, seed: int) -> Batch:
     return getattr(contrastive, name)(batch(), share).of(batch())
 
 
-def same_times(view: Batch) -> None:
-    """An event keeps its time, wherever it goes."""
-    for row, items, lengths in zip(view.times.tolist(), view.items.tolist(), view.lengths.tolist(), strict=True):
-        assert all(item in (PAD, time % 1000) for time, item in zip(row[:lengths], items[:lengths], strict=True))
+def same_events(view: Batch) -> None:
+    """An event keeps its time and its rating, wherever it goes."""
+    assert view.times is not None
+    assert view.values is not None
+    visible = view.valid & (view.items != PAD)
+    assert torch.equal(view.times[visible] % 1000, view.items[visible])
+    assert torch.equal(view.values[visible].long(), view.items[visible])
+    assert torch.equal(view.values[view.valid].long(), view.times[view.valid] % 1000)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6, 1.0])
@@ -59,7 +68,7 @@ def test_a_crop_is_a_run_of_events_and_starts_anywhere(share: float) -> None:
     starts = set()
     for seed in range(60):
         view = altered("crop", share, seed)
-        same_times(view)
+        same_events(view)
         for found, whole in zip(rows(view), HISTORIES, strict=True):
             assert len(found) == max(1, int(len(whole) * share))
             start = whole.index(found[0])
@@ -73,7 +82,7 @@ def test_a_mask_hides_a_share_of_events_anywhere(share: float) -> None:
     hidden = set()
     for seed in range(60):
         view = altered("mask", share, seed)
-        same_times(view)
+        same_events(view)
         assert view.lengths.tolist() == [len(row) for row in HISTORIES]
         for found, whole in zip(rows(view), HISTORIES, strict=True):
             assert found.count(PAD) == int(len(whole) * share)
@@ -87,7 +96,7 @@ def test_reordering_shuffles_a_run_and_nothing_else(share: float) -> None:
     moved = set()
     for seed in range(100):
         view = altered("reorder", share, seed)
-        same_times(view)
+        same_events(view)
         for found, whole in zip(rows(view), HISTORIES, strict=True):
             assert sorted(found) == whole
             places = [place for place, item in enumerate(found) if item != whole[place]]
@@ -97,7 +106,7 @@ def test_reordering_shuffles_a_run_and_nothing_else(share: float) -> None:
 
 
 def test_two_views_differ_and_use_all_augmentations_and_nothing_else() -> None:
-    kinds = {name: False for name in CAUSES}
+    kinds = dict.fromkeys(CAUSES, False)
     loss = of()
     torch.manual_seed(0)
     for _ in range(20):
@@ -166,6 +175,16 @@ def test_steps_learn_by_it(name: str, augmentations: tuple[str, ...]) -> None:
     again, _, same = run(name, "cpu", of(augmentations=augmentations, weight=1.0), **settings)
     assert torch.equal(told, again)
     assert all(torch.equal(value, same[key]) for key, value in weights.items())
+
+
+@pytest.mark.parametrize("augmentations", [(), CAUSES])
+def test_resumed_is_bit_for_bit_the_straight_run(augmentations: tuple[str, ...], tmp_path: Path) -> None:
+    settings: Any = {"loss": of(augmentations=augmentations), "learning_rate": 0.01, "item_dropout": 0.1}
+    straight = trained(tmp_path / "straight", epochs=4, **settings)
+    before = trained(tmp_path / "resumed", epochs=2, **settings)
+    resumed = trained(tmp_path / "resumed", epochs=4, **settings)
+    assert same(resumed, straight)
+    assert not same(before, straight)
 
 
 def test_what_is_not_a_number_stays_so() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from loss_cases import random_case, same_with_gradients
 from seqrec.data.batches import Batch
+from seqrec.data.prepared import PreparedData
 from seqrec.data.sequences import PAD
 from seqrec.errors import ConfigError, DataError
 from seqrec.experiments.config import RunConfig
@@ -79,7 +81,7 @@ def test_who_says_what_the_teacher_says_loses_nothing() -> None:
     loss = of(model, weight=1.0)  # which switches dropout off
     given = Batch.of([[1, 2, 3], [4, 5]])
     found = loss(model.encode(given).requires_grad_(), given.items, model.item_vectors(), given)
-    assert float(found) == pytest.approx(0, abs=1e-6)
+    assert found.item() == pytest.approx(0, abs=1e-6)
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -117,32 +119,34 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("teacher") / "run"
-    fit(RunConfig.from_dict(SETTINGS), prepared(), folder)
-    return folder
+    folder = tmp_path_factory.mktemp("teacher")
+    fit(RunConfig.from_dict(SETTINGS), prepared(folder), folder / "run")
+    return folder / "run"
 
 
-def prepared() -> Any:
-    data = synthetic_data()
+def prepared(folder: Path) -> PreparedData:
+    """As if it lay in the folder."""
+    data = replace(synthetic_data(), folder=folder)
+    (folder / "users.json").write_text(json.dumps({"ids": [str(user) for user in range(len(data.sequences))]}))
     data.facts.update({"fingerprint": "a", "config": {}, "test_targets": "b"})
     return data
 
 
-def changed(folder: Path, into: Path, **model: Any) -> str:
-    """A copy of the run that says something else of its model."""
+def changed(folder: Path, into: Path, model: dict[str, Any]) -> str:
+    """A copy of the run that says it is of another model."""
     into.mkdir()
     for file in folder.iterdir():
         if file.is_file():
             (into / file.name).write_bytes(file.read_bytes())
     facts = json.loads((into / "run.json").read_text())
-    facts["config"]["model"] |= model
+    facts["config"]["model"] = model
     (into / "run.json").write_text(json.dumps(facts))
     return str(into)
 
 
 def test_a_run_teaches_another(trained: Path, tmp_path: Path) -> None:
     loss = {"name": "distillation", "teachers": [str(trained)], "weight": 0.5}
-    found = fit(RunConfig.from_dict({**SETTINGS, "loss": loss}), prepared(), tmp_path / "run")
+    found = fit(RunConfig.from_dict({**SETTINGS, "loss": loss}), prepared(tmp_path), tmp_path / "run")
     assert found.metrics["ndcg@10"] >= 0
     assert Run(tmp_path / "run").config.loss.teachers == (str(trained),)  # type: ignore[attr-defined]
 
@@ -150,7 +154,7 @@ def test_a_run_teaches_another(trained: Path, tmp_path: Path) -> None:
 def test_loading_a_teacher_draws_nothing(trained: Path) -> None:
     config = RunConfig.from_dict({**SETTINGS, "loss": {"name": "distillation", "teachers": [str(trained)]}})
     torch.manual_seed(3)
-    loss = build_loss(config, teacher(), prepared())
+    loss = build_loss(config, teacher(), prepared(trained.parent))
     first = torch.rand(1)
     teacher()
     assert torch.equal(torch.rand(1), first)
@@ -162,23 +166,21 @@ def test_loading_a_teacher_draws_nothing(trained: Path) -> None:
 def test_who_may_not_teach(trained: Path, tmp_path: Path) -> None:
     def build(path: str, student: SequenceModel, data: Any = None) -> None:
         config = RunConfig.from_dict({**SETTINGS, "loss": {"name": "distillation", "teachers": [path]}})
-        build_loss(config, student, data or prepared())
+        build_loss(config, student, data or prepared(tmp_path))
 
     with pytest.raises(ConfigError, match=r"loss\.teachers: .* reads 12 events, and model\.max_length is 13"):
         build(str(trained), teacher(max_length=13))
-    for number, name in enumerate(("bert4rec", "popularity")):
-        spec = {"name": name} if name == "bert4rec" else {}
-        path = changed(trained, tmp_path / str(number), **spec)
-        if name == "popularity":
-            facts = json.loads((Path(path) / "run.json").read_text())
-            facts["config"]["model"] = {"name": name}
-            (Path(path) / "run.json").write_text(json.dumps(facts))
-        with pytest.raises(ConfigError, match=f"is a {name}, which does not say"):
+    for name, settings in {"bert4rec": SMALL, "popularity": {}}.items():
+        path = changed(trained, tmp_path / name, {"name": name, **settings})
+        with pytest.raises(ConfigError, match=f"is of {name}, which does not say"):
             build(path, teacher())
-    timed = changed(trained, tmp_path / "timed", name="xlstm", time_gate=True)
+    timed = changed(trained, tmp_path / "timed", {"name": "xlstm", **SMALL, "time_gate": True})
     with pytest.raises(ConfigError, match=r"loss\.teachers.*times.*model\.time_gate=false"):
         build(timed, teacher())
-    other = prepared()
+    rated = changed(trained, tmp_path / "rated", {"name": "gru4rec", **SMALL, "rating_input": True})
+    with pytest.raises(ConfigError, match=r"loss\.teachers.*ratings.*model\.rating_input=true"):
+        build(rated, teacher())
+    other = prepared(tmp_path)
     other.facts["fingerprint"] = "another"
     with pytest.raises(DataError, match=r"loss\.teachers.*fingerprint"):
         build(str(trained), teacher(), other)

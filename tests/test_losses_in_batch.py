@@ -45,6 +45,8 @@ def expected_draws(item: int, K: int, sampling: str) -> float:
 class Otherwise:
     """Item vectors of a head that scores otherwise: a loss has to ask for scores."""
 
+    numbers_per_score = 3
+
     def __init__(self, vectors: ItemVectors) -> None:
         self._vectors = vectors
         self.num_items, self.score, self.scores_of = vectors.num_items, vectors.score, vectors.scores_of

@@ -14,7 +14,7 @@ from seqrec.errors import ConfigError
 from seqrec.evaluation.evaluator import EvaluationConfig, Evaluator
 from seqrec.models.bert4rec import BERT4Rec, BERT4RecConfig, Block
 from seqrec.recommendation.recommender import Recommender
-from seqrec.testing import ITEMS, synthetic_data
+from seqrec.testing import ITEMS, check_model, synthetic_data
 
 N, MASK = 9, 10
 BATCH = Batch.of([[3], [1, 2, 9, 2, 5, 5], [4, 4]])
@@ -205,8 +205,23 @@ def test_without_positions_a_history_is_a_set() -> None:
         bert.scores(Batch.of([[1] * 7]))
 
 
+def test_by_itself_there_are_positions_and_feed_forward_layers() -> None:
+    bert = model()
+    x_BLD = bert.items(BATCH.items) + bert.positions[:6]
+    for block in bert.blocks:
+        assert isinstance(block, Block)
+        assert block.feedforward is not None
+        x_BLD = x_BLD + block.attention(block.attention_norm(x_BLD), BATCH.valid)
+        x_BLD = x_BLD + block.feedforward(block.feedforward_norm(x_BLD))
+    torch.testing.assert_close(bert.encode(BATCH), bert.items.query(bert.norm(x_BLD)))
+
+
 def test_without_feed_forward_a_block_adds_attention_alone() -> None:
     block = first_block(model(feedforward_factor=0))
     x_BLD = torch.randn(3, 6, 8, dtype=torch.float64)
     expected = x_BLD + block.attention(block.attention_norm(x_BLD), BATCH.valid)
     torch.testing.assert_close(block(x_BLD, BATCH.valid), expected)
+
+
+def test_what_is_switched_off_passes_the_battery() -> None:
+    check_model(BERT4Rec, embedding_dim=16, max_length=32, num_blocks=1, positions=False, feedforward_factor=0)

@@ -85,6 +85,17 @@ def test_without_positions_order_is_in_the_causal_mask_alone() -> None:
         sasrec.scores(Batch.of([[1] * 7]))
 
 
+def test_by_itself_there_are_positions_and_feed_forward_layers() -> None:
+    sasrec = model()
+    x_BLD = sasrec.items(BATCH.items) + sasrec.positions[:6]
+    for block in sasrec.blocks:
+        assert isinstance(block, Block)
+        assert block.feedforward is not None
+        x_BLD = x_BLD + block.attention(block.attention_norm(x_BLD))
+        x_BLD = x_BLD + block.feedforward(block.feedforward_norm(x_BLD))
+    torch.testing.assert_close(sasrec.encode(BATCH), sasrec.items.query(sasrec.norm(x_BLD)))
+
+
 def test_without_feed_forward_a_block_adds_attention_alone() -> None:
     sasrec = model(feedforward_factor=0)
     x_BLD = sasrec.embed(BATCH)

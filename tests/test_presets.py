@@ -33,11 +33,13 @@ def test_every_file_is_found() -> None:
 def test_a_preset_is_valid_and_says_only_what_differs(name: str) -> None:
     dataset, _, rest = name.partition("/")
     model, _, variant = rest.partition(".")
-    assert dataset in SOURCES
+    assert dataset in SOURCES or dataset == "default"
     assert model in MODELS
-    config = RunConfig.from_dict(settings_for(dataset, model, variant or None))
-    default = RunConfig.from_dict({"data": {"source": dataset}, "model": {"name": model}})
-    defaults, found = flat(default.to_dict()), flat(config.to_dict())
+    config = RunConfig.from_dict(settings_for(dataset, model, "default" if dataset == "default" else variant or None))
+    plain = {"data": {"source": dataset}, "model": {"name": model}}
+    own_loss = RunConfig.from_dict({**plain, "loss": {"name": config.loss_name}})
+    defaults, found = flat(own_loss.to_dict()), flat(config.to_dict())
+    defaults[".loss.name"] = RunConfig.from_dict(plain).loss_name
     assert config.model_name == model
     for key in flat(SHIPPED[name]):
         assert found[key] != defaults[key], f"{name} sets {key} to its default"

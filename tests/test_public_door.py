@@ -22,6 +22,7 @@ PUBLIC = [
     "Scorer",
     "SequenceModel",
     "__version__",
+    "ablate",
     "combine",
     "compare",
     "evaluate",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seqrec.data.load import load_data
     from seqrec.data.sources import SOURCES
     from seqrec.evaluation import ACCURACY, CATALOGUE
+    from seqrec.experiments.ablate.run import ablate
     from seqrec.experiments.combine import combine
     from seqrec.experiments.compare.run import compare
     from seqrec.experiments.door import evaluate, train
@@ -34,6 +35,7 @@ _PUBLIC = {
     "train": "seqrec.experiments.door",
     "evaluate": "seqrec.experiments.door",
     "tune": "seqrec.experiments.tune.run",
+    "ablate": "seqrec.experiments.ablate.run",
     "compare": "seqrec.experiments.compare.run",
     "combine": "seqrec.experiments.combine",
     "Run": "seqrec.experiments.run",
@@ -58,6 +60,7 @@ __all__ = [
     "Scorer",
     "SequenceModel",
     "__version__",
+    "ablate",
     "combine",
     "compare",
     "evaluate",

@@ -13,7 +13,7 @@ from seqrec.experiments.ablate.table import Ablation
 from seqrec.experiments.run import Run
 
 #: Columns that go where there is no room, the first first.
-SPARE = ("p there", "seeds", "on valid.", "setting")
+SPARE = ("interval there", "p there", "seeds", "on valid.", "setting")
 
 
 def show_ablation(screen: Console, ablation: Ablation) -> None:
@@ -38,6 +38,9 @@ def show_features(screen: Console, run: Run, as_json: bool) -> None:
     found = features_of(run.config)
     if as_json:
         print_json([{"feature": f.name, "changes": f.changes, "skipped": f.skipped} for f in found])
+        return
+    if not found:
+        screen.print(f"{run.config.model_name} has nothing that can be switched off.")
         return
     table = new_table("feature", "setting", "not switched off, because", title=f"Features of {run.path}")
     for feature in found:

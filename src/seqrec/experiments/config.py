@@ -147,8 +147,8 @@ def settings_for(
     """Settings for a model on a data set: the preset for the pair if there is one, then `changes` over it.
 
     Args:
-        preset: a variant such as `quick`, which must exist; `none` for the defaults; None for the pair's own preset,
-            or the defaults where it has none.
+        preset: a variant such as `quick`, which must exist; `default` for the model's preset that is tuned to no data set;
+            `none` for no preset; None for the pair's own, or none where it has none.
         changes: dotted keys, such as `{"model.embedding_dim": 256}`, or `{"model": {"embedding_dim": 256}}`. Where
             `loss.name` is another loss than the preset's, the preset's options of its loss are left out.
 
@@ -157,7 +157,7 @@ def settings_for(
         ConfigError: there is no such section.
     """
     shipped = presets()
-    name = f"{dataset}/{model}" + (f".{preset}" if preset else "")
+    name = f"default/{model}" if preset == "default" else f"{dataset}/{model}" + (f".{preset}" if preset else "")
     if preset == "none":
         shipped = {}
     elif preset and name not in shipped:

@@ -50,9 +50,17 @@ def _teacher(path: str, model: SequenceModel, data: PreparedData) -> SequenceMod
         teacher = build_model(spec, data.sequences.num_items)
     if not isinstance(teacher, SequenceModel) or teacher.bidirectional:
         raise ConfigError(
-            f"loss.teachers: {path} is a {spec['name']}, which does not say what comes next after every event. Name "
+            f"loss.teachers: {path} is of {spec['name']}, which does not say what comes next after every event. Name "
             "runs of models that do; of an ensemble, the runs of its members."
         )
+    _check_shown(path, teacher, model)
+    teacher.fit_data(data)
+    load_weights(teacher, folder.best)
+    return teacher
+
+
+def _check_shown(path: str, teacher: SequenceModel, model: SequenceModel) -> None:
+    """Refuse a teacher that needs to see what `model` is not shown."""
     if teacher.config.max_length < model.config.max_length:
         raise ConfigError(
             f"loss.teachers: {path} reads {teacher.config.max_length} events, and model.max_length is "
@@ -63,6 +71,8 @@ def _teacher(path: str, model: SequenceModel, data: PreparedData) -> SequenceMod
             f"loss.teachers: {path} looks at the times of events, which this model is not shown. Name a teacher that "
             "does without (for xlstm: model.time_gate=false)."
         )
-    teacher.fit_data(data)
-    load_weights(teacher, folder.best)
-    return teacher
+    if teacher.uses_values and not model.uses_values:
+        raise ConfigError(
+            f"loss.teachers: {path} reads ratings, which this model is not shown. Name a teacher that does without "
+            "(model.rating_input=false), or set model.rating_input=true."
+        )

@@ -122,10 +122,12 @@ class Places(NamedTuple):
         """The batch with its events there; hidden ones become PAD, as with item dropout."""
         behind_BL = _places(batch) >= self.lengths_B[:, None]
         items_BL = batch.items.gather(1, self.index_BL).masked_fill(behind_BL | self.hidden_BL, PAD)
-        times_BL = batch.times
+        times_BL, values_BL = batch.times, batch.values
         if times_BL is not None:
             times_BL = times_BL.gather(1, self.index_BL).masked_fill(behind_BL, NO_TIME)
-        return replace(batch, items=items_BL, lengths=self.lengths_B, times=times_BL)
+        if values_BL is not None:
+            values_BL = values_BL.gather(1, self.index_BL).masked_fill(behind_BL, torch.nan)
+        return replace(batch, items=items_BL, lengths=self.lengths_B, times=times_BL, values=values_BL)
 
 
 def crop(batch: Batch, share: float) -> Places:

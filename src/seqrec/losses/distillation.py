@@ -87,7 +87,7 @@ class DistillationLoss:
             return divergences(item_vectors.score(h_RD), said, temperature)
 
         states = [_states(h, counted_T) for h in (h_BLD, *(h for h, _ in told))]
-        numbers = item_vectors.num_items * (BESIDE + len(told))
+        numbers = item_vectors.num_items * (BESIDE + item_vectors.numbers_per_score + len(told))
         losses_T = in_pieces(losses, numbers, *states).masked_fill(~counted_T, 0)
         taught = temperature**2 * losses_T.sum() / counted_T.sum().clamp(min=1)
         if weight == 1:

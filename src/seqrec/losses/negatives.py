@@ -122,7 +122,9 @@ class ComparingLoss:
 
         # What stands where there is no target must not matter, whatever it is.
         h_TD = h_TD.to(torch.promote_types(h_TD.dtype, torch.float32)).masked_fill(~counted_T[:, None], 0)
-        losses_T = in_pieces(losses, min(N, (K + 1) * h_TD.shape[1]), h_TD, items_TA)
+        per_score = item_vectors.numbers_per_score
+        numbers = min(N, (K + 1) * h_TD.shape[1]) if per_score == 1 else (K + 1) * (per_score + h_TD.shape[1])
+        losses_T = in_pieces(losses, numbers, h_TD, items_TA)
         return (losses_T.masked_fill(~counted_T, 0).sum() / counted_T.sum().clamp(min=1)).float()
 
     def rule(self, num_items: int) -> Rule:

@@ -152,5 +152,5 @@ def _by_scores(
         return torch.cat([own_R1, others_RK], 1).logsumexp(1) - own_R1[:, 0]
 
     h_TD = h_TD.to(torch.promote_types(h_TD.dtype, torch.float32)).masked_fill(~counted_T[:, None], 0)
-    losses_T = in_pieces(losses, len(negatives_K), h_TD, columns_T)
+    losses_T = in_pieces(losses, len(negatives_K) * vectors.numbers_per_score, h_TD, columns_T)
     return (losses_T.masked_fill(~counted_T, 0).sum() / counted_T.sum().clamp(min=1)).float()

@@ -146,6 +146,11 @@ class ItemVectors(NamedTuple):
         """N."""
         return len(self.weight)
 
+    @property
+    def numbers_per_score(self) -> int:
+        """About how many numbers a score leaves for the backward pass."""
+        return 1
+
     def scores_of(self, h_TD: Tensor, items_TK: Tensor) -> Tensor:
         """Scores (T, K), in the dtype of h, of each state's own items (1..N): by way of all scores where that is
         less to hold than the vectors of K items for each state."""

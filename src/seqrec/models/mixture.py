@@ -124,6 +124,12 @@ class MixtureVectors:
         """N."""
         return len(self.x_ND)
 
+    @property
+    def numbers_per_score(self) -> int:
+        """About how many numbers a score leaves for the backward pass: of each pair the product, the logit with what
+        led to it, and the share."""
+        return 6 * self.head.position_parts * self.head.item_parts
+
     def score(self, h: Tensor) -> Tensor:
         """Scores (..., N) of hidden states (..., D), in float32 at least; some items at a time."""
         h_TD = h.flatten(0, -2)

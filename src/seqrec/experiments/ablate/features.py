@@ -68,7 +68,7 @@ def chosen(config: RunConfig, names: Sequence[str] | None = None) -> list[Featur
     if len(set(names or ())) < len(names or ()):
         raise ConfigError("--features: one is there twice.")
     if all(feature.skipped for feature in found):
-        why = "; ".join(f"{feature.name}: {feature.skipped}" for feature in found) or "it has no switches"
+        why = "; ".join(f"{feature.name}: {feature.skipped}" for feature in found) or "it has no features that can be"
         raise ConfigError(f"There is nothing to switch off in this {config.model_name} ({why}).")
     return found
 

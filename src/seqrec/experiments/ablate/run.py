@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seqrec.data.load import prepare_source
 from seqrec.data.prepared import PreparedData
-from seqrec.errors import ConfigError, DataError
+from seqrec.errors import ConfigError
 from seqrec.experiments.ablate.features import Feature, chosen
 from seqrec.experiments.ablate.judge import drops
 from seqrec.experiments.ablate.table import PARTS, Ablation
 from seqrec.experiments.ablate.write import write_ablation
 from seqrec.experiments.compare.config import CompareConfig, DataEntry, ModelEntry
 from seqrec.experiments.compare.plan import Job, Part, Report, plan
-from seqrec.experiments.compare.run import compare
+from seqrec.experiments.compare.run import compare, make_folder
 from seqrec.experiments.door import run_data, source_name
-from seqrec.experiments.fit import is_of, require_same_data
+from seqrec.experiments.fit import is_of
 from seqrec.experiments.run import Run
 from seqrec.experiments.seeds import SEEDS
 from seqrec.files import atomic_folder
@@ -51,18 +51,20 @@ def ablate(
     Raises:
         UnknownNameError: no such feature.
         ConfigError: there is nothing to switch off, a setting is wrong, or a run of other settings is in the way.
-        DataError: the data are gone, or the run itself could not be trained.
+        DataError: the data are gone or other ones, or the run itself could not be trained.
         ComparisonInterrupted: on Ctrl-C or SIGTERM; the same call goes on.
     """
     run = run if isinstance(run, Run) else Run(run)
     out = Path(out) if out else default_folder(run)
     asked = chosen(run.config, features)
-    data = _data(run, report)
-    config = comparison(run, data, asked, seeds, epochs)
+    if (out / "run.json").exists():
+        raise ConfigError(f"--out {out}: this is a run. Name another folder.")
+    config = comparison(run, run_data(run), asked, seeds, epochs)
     (part,) = plan(config)
+    make_folder(out)
     _adopt(run, part, out, report)
     found = compare(config, out, jobs, device, report)
-    ablation = drops(run, config, part, found, asked, out / "runs")
+    ablation = replace(drops(run, config, part, found, asked, out / "runs"), epochs=epochs)
     write_ablation(ablation, out)
     return ablation
 
@@ -89,12 +91,14 @@ def comparison(
     ]
     entry = DataEntry(source=str(data.folder.resolve()), label=Path(source_name(data)).stem[:100])
     model = name.rpartition(":")[2]
-    return CompareConfig(
-        name=f"Ablation of {model} on {entry.label}",
-        data=(entry,),
-        models=tuple(models),
-        seeds=tuple(seeds),
-        reference=WHOLE,
+    return CompareConfig.parse(
+        {
+            "name": f"Ablation of {model} on {entry.label}",
+            "data": (entry,),
+            "models": tuple(models),
+            "seeds": tuple(seeds),
+            "reference": WHOLE,
+        }
     )
 
 
@@ -106,32 +110,20 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _data(run: Run, report: Report) -> PreparedData:
-    """The data of the run; prepared anew from a source that has changed."""
-    try:
-        return run_data(run)
-    except DataError as error:
-        report(f"{error} Here, the run itself is trained again.")
-        return prepare_source(run.config.data, report)
-
-
 def _adopt(run: Run, part: Part, out: Path, report: Report) -> None:
-    """The run stands for its own seed where it is whole and of these data: it is copied, so that `out` can move."""
+    """The run stands for its own seed where it is whole: it is copied, so that `out` can move."""
     whole = next(row for row in part.rows if row.label == WHOLE)
     for job in whole.jobs:
         target = out / "runs" / job.folder
-        if not target.exists() and _stands_for(run, job, part.data):
+        if not target.exists() and _stands_for(run, job):
             with atomic_folder(target) as folder:
                 shutil.copytree(run.path, folder, dirs_exist_ok=True)
             report(f"{run.path} stands for seed {run.config.seed}")
 
 
-def _stands_for(run: Run, job: Job, data: PreparedData) -> bool:
+def _stands_for(run: Run, job: Job) -> bool:
+    """Whether it is what the job would make, with all that is judged."""
     folder = run.folder
     if job.config is None or folder.results() is None or not is_of(folder, job.config):
-        return False
-    try:
-        require_same_data(run.facts["data"], data)
-    except DataError:
         return False
     return all(folder.per_user(part).exists() for part in PARTS)

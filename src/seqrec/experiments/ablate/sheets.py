@@ -15,16 +15,30 @@ RIGHT = 200.0
 def main(ablation: Ablation) -> Sheet:
     """What each feature is worth, the largest drop first."""
     title = measure(ablation.metric)
-    headers = ("feature", "setting", "on valid.", "p there", title, "drop", "95% interval", "p", "seeds", "verdict")
-    whole = ("all of it", "as trained", "", "", spread(ablation.test, len(ablation.seeds)), "", "", "", "", "")
+    headers = (
+        "feature",
+        "setting",
+        "on valid.",
+        "interval there",
+        "p there",
+        title,
+        "drop",
+        "95% interval",
+        "p",
+        "seeds",
+        "verdict",
+    )
+    whole = ("all of it", "as trained", "", "", "", spread(ablation.test, len(ablation.seeds)), "", "", "", "", "")
     lines = [tuple(map(Cell, whole))]
     for row in ablation.rows:
         strong = row.verdict in ("helps", "hurts")
         lines.append((Cell(row.feature, strong), *map(Cell, _numbers(row, len(ablation.seeds)))))
+    many = len(ablation.rows)
+    family = "both parts have one test" if many == 1 else f"each part's {many} tests are corrected by Holm together"
     note = (
         f"Drop: the run minus the run without the feature, in {title} on the test part, and on validation. Intervals "
-        f"and p values: paired by person, values averaged over seeds; each part's {len(ablation.rows)} tests are "
-        "corrected by Holm together. Seeds: how many have a drop of that sign; a verdict needs all of them."
+        f"and p values: paired by person, values averaged over seeds; {family}. "
+        "Seeds: how many have a drop of that sign; a verdict needs all of them."
     )
     marked = (
         f"the feature is shown to help or to hurt on the test part (p at most {ablation.alpha:g}, every seed agrees)"
@@ -38,6 +52,7 @@ def _numbers(row: AblationRow, seeds: int) -> tuple[str, ...]:
     return (
         row.words,
         number(valid.difference),
+        interval(valid.low, valid.high),
         p_number(valid.p_holm),
         spread(row.test.without, seeds),
         number(test.difference),
@@ -59,7 +74,8 @@ def headline(ablation: Ablation) -> str:
     title, many = measure(ablation.metric), len(ablation.seeds)
     seeds = f"mean of {many} seeds" if many > 1 else f"seed {ablation.seeds[0]} alone"
     what = f"{title} {number(ablation.test.mean)} on the test part, {number(ablation.validation.mean)} on validation"
-    return f"{ablation.run}, with one feature less at a time. The run has {what} ({seeds})."
+    epochs = f", trained for at most {ablation.epochs} epochs" if ablation.epochs else ""
+    return f"{ablation.run}{epochs}, with one feature less at a time. The run has {what} ({seeds})."
 
 
 def sentences(ablation: Ablation) -> list[str]:

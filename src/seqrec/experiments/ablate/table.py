@@ -70,6 +70,7 @@ class Ablation:
         rows: the largest drop on the test part first.
         skipped: features that were not switched off, and why. failures: runs that failed, and why.
         protocol: how the numbers are measured, in words.
+        epochs: how many there are at most, where that is not what the run says.
     """
 
     run: str
@@ -83,6 +84,7 @@ class Ablation:
     skipped: Mapping[str, str]
     failures: tuple[str, ...]
     protocol: str
+    epochs: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, field_validator
 
 from seqrec.config import Config
 from seqrec.errors import ConfigError, nearest
@@ -88,7 +88,7 @@ class CompareConfig(Config):
     vary: Vary = Field({}, description="`{model.max_length: [32, 64, 128]}`: one row for each")
     ensembles: tuple[EnsembleEntry, ...] = ()
     predictions: tuple[PredictionsEntry, ...] = ()
-    seeds: tuple[int, ...] = Field(SEEDS, min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = Field(SEEDS, min_length=1)
     metric: str = Field("ndcg@10", description="what is tested")
     reference: str | None = Field(
         None,

@@ -44,10 +44,7 @@ def compare(
     """
     config, out = _config(comparison), Path(out)
     parts = plan(config, report)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: no folder can be there ({error.strerror}). Name another.") from None
+    make_folder(out)
     with atomic_file(out / "comparison.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     runner = Runner(out, jobs, device, report)
@@ -72,6 +69,18 @@ def compare(
     )
     write_report(found, out)
     return found
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of the report, if it is not there yet.
+
+    Raises:
+        ConfigError: no folder can be there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: no folder can be there ({error.strerror}). Name another.") from None
 
 
 def _config(comparison: CompareConfig | Mapping[str, Any] | Path | str) -> CompareConfig:
