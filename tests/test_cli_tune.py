@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import yaml
 import seqrec as package
 from commands import seqrec
 from seqrec.experiments.config import RunConfig, presets, settings_for
-from seqrec.experiments.tune.report import best_of_log
+from seqrec.experiments.tune.report import TrialRow, ranked
 from seqrec.experiments.tune.space import setting
 
 pytest.importorskip("optuna")
@@ -42,6 +43,7 @@ def test_a_study_from_a_table_to_a_preset(small_log: Path, tmp_path: Path) -> No
     ("words", "message"),
     [
         (["--search", "model.dropout"], "write it as KEY=1,2,3"),
+        (["--out", Path(__file__) / "x"], "no folder can be there"),
         (["--gpus", "0,x"], "--gpus 0,x: write whole numbers with commas"),
         (["--set", "model.droput=1"], "Did you mean model.dropout?"),
     ],
@@ -63,7 +65,7 @@ def require_best(log: Path) -> None:
     kept = json.loads(log.read_text("utf-8"))
     assert (kept["data"], kept["model"]) == (log.parent.name, model)
     config = RunConfig.from_dict(settings_for(log.parent.name, model, variant or None))
-    best = best_of_log(kept)
+    best = ranked([TrialRow(**row) for row in kept["trials"]])[0].settings
     assert set(best) == set(kept["space"])
     assert {key: setting(config, key) for key in best} == best
     assert not re.search(r'"/|\\\\', log.read_text("utf-8")), "a path of one machine"
@@ -74,12 +76,13 @@ def test_a_log_whose_preset_is_another_is_noticed(tmp_path: Path) -> None:
     dataset, _, model = name.partition("/")
     config = RunConfig.from_dict(settings_for(dataset, model))
     key = f"model.{next(iter(presets()[name]['model']))}"
-    rows = [{"number": 0, "validation": 0.1, "settings": {key: setting(config, key)}}]
+    first = TrialRow(0, "finished", 0.1, 1, 1, 1.0, {key: setting(config, key)})
+    rows = [asdict(first)]
     log = tmp_path / dataset / f"{model}.trials.json"
     log.parent.mkdir()
     log.write_text(json.dumps({"data": dataset, "model": model, "space": {key: [1]}, "trials": rows}))
     require_best(log)
-    rows.append({"number": 1, "validation": 0.2, "settings": {key: "better"}})
+    rows.append(asdict(replace(first, number=1, validation=0.2, settings={key: "better"})))
     log.write_text(json.dumps({"data": dataset, "model": model, "space": {key: [1]}, "trials": rows}))
     with pytest.raises(AssertionError):
         require_best(log)

@@ -163,7 +163,7 @@ def test_times_are_there_only_for_who_asks() -> None:
 
 
 def test_data_without_clock_times_are_refused_to_who_asks() -> None:
-    with pytest.raises(DataError, match=r"model\.time_gate.* no clock times: leave model\.time_gate out"):
+    with pytest.raises(DataError, match=r"model\.time_gate.*model\.time_bias.* no clock times: leave that key"):
         BatchMaker(numbered([5, 3]), CPU).windows(np.array([0]), np.array([0]), np.array([4]), 9, times=True)
 
 

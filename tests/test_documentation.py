@@ -19,7 +19,23 @@ from commands import seqrec
 from conftest import REPOSITORY
 
 BETWEEN = "----- next block -----"
-PAGES = ["README.md", "docs/data.md", "docs/training.md", "docs/xlstm.md", "docs/predictions.md", "docs/experiments.md"]
+PAGES = [
+    "README.md",
+    "docs/data.md",
+    "docs/training.md",
+    "docs/models.md",
+    "docs/tuning.md",
+    "docs/xlstm.md",
+    "docs/predictions.md",
+    "docs/experiments.md",
+]
+#: What is added to a command that trains by gradient: one epoch of a small model, few trials, one seed.
+SMALL = ["--set", "training.epochs=1", "--set", "model.embedding_dim=32", "--set", "model.max_length=16"]
+SHORT = {
+    "train": [*SMALL, "--baselines", "none", "--examples", "0"],
+    "tune": [*SMALL, "--set", "training.epochs=2", "--trials", "2", "--reduction", "2"],
+    "ablate": ["--seeds", "42"],
+}
 
 
 @pytest.fixture
@@ -40,7 +56,7 @@ def run(command: list[str], folder: Path) -> str:
 
 def printed_by(command: list[str], folder: Path) -> str:
     """What a `seqrec ...` command prints; it has to succeed."""
-    done = seqrec(*shortened(command)[1:], cwd=folder)
+    done = seqrec(*command[1:], cwd=folder)
     assert done.code == 0, f"{command}\n{done.out}\n{done.err}"
     return done.out
 
@@ -59,11 +75,8 @@ def shown_file(page: str, name: str) -> str:
 
 
 def shortened(command: list[str]) -> list[str]:
-    """The command as shown, with training by gradient cut to one epoch of a small model."""
-    if command[1] != "train" or {"markov", "ease"} & set(command):
-        return command
-    small = ["training.epochs=1", "model.embedding_dim=8", "model.max_length=16"]
-    return [*command, *(part for setting in small for part in ("--set", setting))]
+    """The command as shown, with training by gradient cut short."""
+    return command if {"markov", "ease", "--list"} & set(command) else [*command, *SHORT.get(command[1], [])]
 
 
 def write_scores(path: Path) -> None:
@@ -85,7 +98,7 @@ def test_commands_run_as_shown(page: str, workplace: Path, request: pytest.Fixtu
         for name in ("ease.parquet", "sasrec.parquet", "lists.parquet"):
             if name in command:
                 write_scores(workplace / name)
-        assert printed_by(command, workplace).strip()
+        assert printed_by(shortened(command), workplace).strip()
 
 
 def test_the_two_commands_of_the_readme(workplace: Path) -> None:
@@ -94,7 +107,8 @@ def test_the_two_commands_of_the_readme(workplace: Path) -> None:
     targets = [line.split()[1] for line in shown[1].splitlines()]
     assert targets == ["run", "test"]
     planned = run(["make", "--no-print-directory", "-n", "run"], REPOSITORY)
-    output = printed_by(shlex.split(next(line for line in planned.splitlines() if "seqrec train" in line)), workplace)
+    command = shlex.split(next(line for line in planned.splitlines() if "seqrec train" in line))
+    output = printed_by([*command, *SMALL], workplace)
     for part in (
         "Data: ml-100k",
         "epoch   1",
@@ -110,7 +124,9 @@ def test_the_two_commands_of_the_readme(workplace: Path) -> None:
     assert "pytest" in run(["make", "-n", "test"], REPOSITORY)
 
 
-@pytest.mark.parametrize("page", ["docs/python.md", "docs/features.md", "docs/live.md", "docs/xlstm.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/python.md", "docs/features.md", "docs/live.md", "docs/xlstm.md", "docs/tuning.md"]
+)
 def test_python_runs_as_shown(page: str, workplace: Path) -> None:
     text = (REPOSITORY / page).read_text("utf-8")
     blocks = re.findall(r"<!-- run: (.*?) -->\n```python\n(.*?)```", text, re.DOTALL)

@@ -8,8 +8,10 @@ import pytest
 
 from conftest import REPOSITORY
 from seqrec.experiments.compare.config import CompareConfig
-from seqrec.experiments.config import RunConfig, settings_for
+from seqrec.experiments.config import RunConfig, presets, settings_for
 from seqrec.models import MODELS
+from seqrec.models.base import SequenceModel
+from seqrec.models.build import parse_model
 
 FILES = sorted((REPOSITORY / "examples").glob("*.yaml"))
 
@@ -19,13 +21,16 @@ def test_every_setting_is_known(file: Path) -> None:
     comparison = CompareConfig.read(file)
     for data in comparison.data:
         for model in comparison.models:
-            settings = settings_for(data.source, model.model, model.preset, model.settings)
-            config = RunConfig.from_dict(settings)
+            trained = issubclass(parse_model({"name": model.model})[0], SequenceModel)
+            changes = (comparison.settings if trained else {}) | model.settings
+            name = Path(data.source).stem
+            config = RunConfig.from_dict(settings_for(name, model.model, model.preset, changes))
             for key, values in comparison.vary.items():
-                varied = settings_for(data.source, model.model, model.preset, {**comparison.settings, key: values[0]})
+                varied = settings_for(name, model.model, model.preset, {**comparison.settings, key: values[0]})
                 assert RunConfig.from_dict(varied).model_name == config.model_name
 
 
-def test_the_large_tables_have_every_model() -> None:
+def test_every_model_is_in_the_large_table_or_has_been_tuned() -> None:
     named = {entry.model for entry in CompareConfig.read(REPOSITORY / "examples" / "ml-100k.yaml").models}
-    assert named == set(MODELS) - {"ensemble"}
+    tuned = {name.partition("/")[2].partition(".")[0] for name in presets() if not name.startswith("default/")}
+    assert named | tuned == set(MODELS) - {"ensemble"}

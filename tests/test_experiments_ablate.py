@@ -158,7 +158,7 @@ def test_what_must_matter_is_shown_to_help(done: tuple[Ablation, Path, list[str]
 
 def test_what_does_not_matter_is_not(done: tuple[Ablation, Path, list[str]]) -> None:
     rows = {row.feature: row for row in done[0].rows}
-    assert rows["weight_decay"].verdict in ("no difference shown", "changes nothing")
+    assert rows["weight_decay"].verdict in ("not shown", "changes nothing")
     assert rows["schedule"].verdict == "changes nothing"
     assert rows["schedule"].test.test.difference == 0
     assert rows["schedule"].test.by_seed == (0, 0)
@@ -216,17 +216,50 @@ def test_other_epochs_are_another_run(done: tuple[Ablation, Path, list[str]], pl
         ablate(planted, ["positions"], seeds=SEEDS, out=done[1], device="cpu", epochs=1)
 
 
-def test_every_run_anew_where_the_run_is_not_whole(planted: Path, tmp_path: Path) -> None:
+class Stopped(Exception):
+    """Before anything is trained."""
+
+
+def stop(*arguments: Any) -> None:
+    raise Stopped
+
+
+@pytest.mark.parametrize(
+    ("without", "options", "stands"),
+    [
+        (None, {}, True),
+        (None, {"seeds": [2, 3]}, False),
+        (None, {"epochs": 1}, False),
+        ("results.json", {}, False),
+        ("per_user.validation.parquet", {}, False),
+    ],
+)
+def test_only_a_whole_run_of_these_settings_stands_for_its_seed(
+    planted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    without: str | None,
+    options: dict[str, Any],
+    stands: bool,
+) -> None:
+    monkeypatch.setattr("seqrec.experiments.ablate.run.compare", stop)
     shutil.copytree(planted, tmp_path / "run")
-    (tmp_path / "run" / "per_user.validation.parquet").unlink()
-    said: list[str] = []
-    found = ablate(
-        tmp_path / "run", ["schedule"], seeds=[1], out=tmp_path / "out", device="cpu", epochs=1, report=said.append
-    )
-    assert len(said) == 2, "two runs made, none taken over"
-    assert found.rows[0].verdict == "changes nothing"
-    assert found.epochs == 1
-    assert "trained for at most 1 epochs" in (tmp_path / "out" / "ablation.md").read_text()
+    if without:
+        (tmp_path / "run" / without).unlink()
+    with pytest.raises(Stopped):
+        ablate(tmp_path / "run", ["schedule"], out=tmp_path / "out", **{"seeds": [1, 2], **options})
+    assert bool(list((tmp_path / "out").glob("runs/*the_run-1"))) == stands
+
+
+def test_a_soup_stands_for_no_seed(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seqrec.experiments.ablate.run.compare", stop)
+    shutil.copytree(planted, tmp_path / "soup")
+    results = json.loads((tmp_path / "soup" / "results.json").read_text())
+    results["training"]["members"] = []
+    (tmp_path / "soup" / "results.json").write_text(json.dumps(results))
+    with pytest.raises(Stopped):
+        ablate(tmp_path / "soup", ["schedule"], seeds=[1, 2], out=tmp_path / "out")
+    assert not list((tmp_path / "out").glob("runs/*"))
 
 
 def test_pages(done: tuple[Ablation, Path, list[str]]) -> None:
@@ -242,6 +275,7 @@ def test_pages(done: tuple[Ablation, Path, list[str]]) -> None:
         assert "it is off already" in page
     assert "<svg" in html
     assert (out / "comparison.html").exists()
+    assert "trained for at most 1 epochs" in to_markdown(replace(found, epochs=1))
 
 
 # --- what is said of made-up drops
@@ -256,9 +290,9 @@ def drop(difference: float, verdict: Any, *by_seed: float) -> Drop:
 def test_a_verdict_needs_every_seed() -> None:
     assert drop(0.02, "better", 0.01, 0.03).verdict == "helps"
     assert drop(-0.02, "worse", -0.01, -0.03).verdict == "hurts"
-    assert drop(0.02, "better", -0.01, 0.05).verdict == "no difference shown"
-    assert drop(0.02, "better", 0.0, 0.04).verdict == "no difference shown"
-    assert drop(0.02, "no difference shown", 0.01, 0.03).verdict == "no difference shown"
+    assert drop(0.02, "better", -0.01, 0.05).verdict == "not shown"
+    assert drop(0.02, "better", 0.0, 0.04).verdict == "not shown"
+    assert drop(0.02, "no difference shown", 0.01, 0.03).verdict == "not shown"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seqrec.errors import ConfigError, UnknownNameError
-from seqrec.experiments.config import RunConfig, settings_for
+from seqrec.experiments.config import RunConfig, presets, settings_for
 from seqrec.models import MODELS
 
 
@@ -64,6 +64,16 @@ def test_changes_come_dotted_or_nested() -> None:
     assert dotted == nested == {
         "data": {"source": "log.csv"}, "model": {"name": "sasrec", "embedding_dim": 16}, "seed": 3
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{"loss.name": "bpr"}, {"loss": {"name": "bpr"}}])
+def test_another_loss_leaves_the_options_of_the_preset_s_out(changes: dict[str, Any]) -> None:
+    name = next(name for name, values in presets().items() if len(values.get("loss", {})) > 0)
+    dataset, _, rest = name.partition("/")
+    model, _, variant = rest.partition(".")
+    assert settings_for(dataset, model, variant or None, changes)["loss"] == {"name": "bpr"}
+    own = settings_for(dataset, model, variant or None, {"loss": {"weight": 1}})["loss"]
+    assert own == {**presets()[name]["loss"], "weight": 1}
 
 
 @pytest.mark.parametrize("key", ["epochs", "model"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,25 @@ def test_what_has_no_mean_is_refused(runs: list[Run], data: PreparedData, tmp_pa
         soup(runs, other.path, device="cpu")
 
 
+def test_an_unfinished_training_of_a_member_is_not_taken_for_the_soup_s_folder(runs: list[Run], tmp_path: Path) -> None:
+    shutil.copytree(max(runs, key=lambda run: run.validation["ndcg@10"]).path, tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    kept = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunFolderError, match="holds a training that is not over"):
+        soup(runs, tmp_path / "run", device="cpu")
+    assert sorted(tmp_path.rglob("*")) == kept
+
+
+def test_a_member_that_was_not_measured_by_the_metric(runs: list[Run], tmp_path: Path) -> None:
+    for number, run in enumerate(runs[:2]):
+        shutil.copytree(run.path, tmp_path / str(number))
+    results = json.loads((tmp_path / "1" / "results.json").read_text())
+    del results["validation"]["metrics"]["ndcg@10"]
+    (tmp_path / "1" / "results.json").write_text(json.dumps(results))
+    with pytest.raises(ConfigError, match=r"1 was not measured by ndcg@10"):
+        soup([tmp_path / "0", tmp_path / "1"], tmp_path / "soup", device="cpu")
+
+
 def test_as_it_is_typed(small_run: Path, runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     paths = [str(run.path) for run in runs]
@@ -123,7 +143,7 @@ def test_as_it_is_typed(small_run: Path, runs: list[Run], tmp_path: Path, monkey
     for run in (*runs, Run("made")):
         assert f"{run.validation['ndcg@10']:.4f}" in done.stdout
         assert f"{run.metrics['ndcg@10']:.4f}" in done.stdout
-    assert "3 of 3 runs are in the soup" in done.stdout
+    assert "3 of 3 runs are in the soup, as asked" in done.stdout
     assert "do not share" not in done.stdout
     assert "seqrec recommend made" in done.stdout
     command = ["soup", str(small_run), paths[0], "--out", "other", "--device", "cpu", "--json"]

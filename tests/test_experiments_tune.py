@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from seqrec.data.prepared import PreparedData
 from seqrec.errors import ConfigError, RunFolderError
 from seqrec.experiments.config import RunConfig
 from seqrec.experiments.run import Run
+from seqrec.experiments.tune.report import as_preset
 from seqrec.experiments.tune.space import run_space, setting
+from seqrec.experiments.tune.worker import Line, _train
+from seqrec.files import DiskError
 
 pytest.importorskip("optuna")
 
@@ -88,7 +92,7 @@ def test_the_best_settings_are_kept_as_a_preset(data: PreparedData, tmp_path: Pa
     again = RunConfig.from_dict(best)
     run = Run(tmp_path / "study" / "trials" / str(found.ranked()[0].number))
     assert (again.model, again.loss, again.training) == (run.config.model, run.config.loss, run.config.training)
-    assert found.command.startswith("seqrec train ")
+    assert found.command.startswith(f"seqrec train {data.folder} lstm --set ")
     assert found.command.endswith(" --seeds")
 
 
@@ -142,6 +146,39 @@ def test_a_process_that_dies_twice_is_a_failed_trial(data: PreparedData, tmp_pat
     assert killed.state == "failed"
     assert killed.error == "its process died twice (killed by signal 9)"
     assert fine.state == "finished"
+
+
+def test_a_full_disk_is_nobody_s_fault_and_the_same_command_goes_on(
+    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tmp_path / "full"
+    full.touch()
+    monkeypatch.setenv("TUNING_MODELS_FULL", str(full))
+    search = {"model.dropout": Choice(0.1, 0.4)}
+    with pytest.raises(DiskError, match=r"is full.*Free some space"):
+        tuned(data, tmp_path / "study", "tuning_models:DiskFull", search, trials=2)
+    kept = json.loads((tmp_path / "study" / "trials.json").read_text())["trials"]
+    assert [row["state"] for row in kept] == ["interrupted"]
+    full.unlink()
+    found = tuned(data, tmp_path / "study", "tuning_models:DiskFull", search, trials=2)
+    assert [row.state for row in found.trials] == ["finished", "finished"]
+
+
+def test_a_run_of_other_settings_is_not_taken_for_a_trial(small_run: Path) -> None:
+    run = Run(small_run)
+    data, settings = PreparedData.load(Path(run.facts["data"]["folder"])), run.config.to_dict()
+    order = {"trial": 0, "settings": settings, "out": str(small_run), "device": "cpu"}
+    assert _train(order, data, Line(io.StringIO()))["value"] == run.validation["ndcg@10"]
+    other = {**settings, "training": {**settings["training"], "learning_rate": 0.5}}
+    told = _train({**order, "settings": other}, data, Line(io.StringIO()))
+    assert told["end"] == "failed"
+    assert "holds a run already" in told["error"]
+
+
+def test_a_loss_that_needs_a_setting_has_a_preset_too() -> None:
+    loss = {"name": "distillation", "teachers": ["runs/teacher"], "weight": 0.25}
+    config = RunConfig.from_dict({"model": {"name": "lstm"}, "loss": loss})
+    assert as_preset(config) == {"loss": loss}
 
 
 def test_settings_that_do_not_fit_together_are_told_and_not_counted(data: PreparedData, tmp_path: Path) -> None:

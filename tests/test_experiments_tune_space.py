@@ -152,9 +152,19 @@ def test_values_come_back_from_a_storage_as_they_were() -> None:
 
 def test_drawn_numbers_have_four_digits_and_written_ones_stay() -> None:
     space: dict[str, Choice | Range] = {"a": Range(0.0, 0.999), "b": Range(1, 9)}
-    assert decoded(space, {"a": 0.123456789, "b": 3}) == {"a": 0.1235, "b": 3}
-    assert decoded(space, {"a": 0.99895, "b": 3})["a"] == 0.99895
-    assert decoded(space, {"a": 0.99899999, "b": 3})["a"] == 0.999, "never beyond the range"
+    assert decoded(space, {"a": 0.12345678901234567, "b": 3}) == {"a": 0.1235, "b": 3}
+    assert decoded(space, {"a": 0.998951234, "b": 3})["a"] == 0.998951234
+    assert decoded(space, {"a": 0.99899999012345678, "b": 3})["a"] == 0.999, "never beyond the range"
+
+
+def test_a_range_of_whole_numbers_reaches_to_a_value_that_is_not_whole() -> None:
+    assert setting(BASE, "training.weight_decay") == 0.1
+    space = run_space(BASE, {"training.weight_decay": Range(0, 1)}, ())["training.weight_decay"]
+    assert isinstance(space, Range)
+    assert [type(space.low), type(space.high)] == [float, float]
+    whole = run_space(BASE, {"model.embedding_dim": Range(16, 32)}, ())["model.embedding_dim"]
+    assert isinstance(whole, Range)
+    assert [type(whole.low), type(whole.high)] == [int, int]
 
 
 def test_a_space_in_json() -> None:

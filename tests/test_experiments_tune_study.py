@@ -11,7 +11,7 @@ import pytest
 
 from seqrec.config import Choice, Range
 from seqrec.errors import RunFolderError
-from seqrec.experiments.tune.report import best_of_log, changed, rows_of, train_command
+from seqrec.experiments.tune.report import TrialRow, changed, ranked, rows_of, train_command
 from seqrec.experiments.tune.study import Plan, Study, alone_in
 
 pytest.importorskip("optuna")
@@ -134,6 +134,15 @@ def test_a_folder_keeps_one_plan(tmp_path: Path) -> None:
         Plan("other", {}, {"a": (1, 2)}, "ndcg@10", 18, 2, 1).keep(tmp_path)
 
 
+@pytest.mark.parametrize("bytes_", [b"{", b"\xff\n"])
+def test_a_journal_that_is_damaged_says_what_to_do(bytes_: bytes, tmp_path: Path) -> None:
+    study(tmp_path).propose()
+    lines = (tmp_path / "journal.log").read_bytes().splitlines(keepends=True)
+    (tmp_path / "journal.log").write_bytes(b"".join([lines[0], bytes_, *lines[1:]]))
+    with pytest.raises(RunFolderError, match=r"journal\.log is damaged .* another --out"):
+        study(tmp_path)
+
+
 def test_one_process_holds_a_folder(tmp_path: Path) -> None:
     with alone_in(tmp_path), pytest.raises(RunFolderError, match="another seqrec tune"), alone_in(tmp_path):
         pass
@@ -141,10 +150,10 @@ def test_one_process_holds_a_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_the_best_of_a_log() -> None:
-    rows = [(0, 0.1), (1, None), (2, 0.3), (3, 0.3)]
-    log = {"trials": [{"number": n, "validation": v, "settings": {"a": n}} for n, v in rows]}
-    assert best_of_log(log) == {"a": 2}
+def test_the_best_come_first_without_those_that_failed() -> None:
+    values = (("finished", 0.1), ("invalid", None), ("stopped early", 0.3), ("finished", 0.3), ("failed", 0.4))
+    rows = [TrialRow(n, state, value, 1, None, 1.0, {"a": n}) for n, (state, value) in enumerate(values)]
+    assert [row.number for row in ranked(rows)] == [2, 3, 0], "what failed in the end would fail again"
     assert changed({"a": 1, "b": 2}, {"a": 1, "b": 3}) == {"b": 2}
 
 

@@ -138,6 +138,14 @@ def test_numbers_are_float32_whatever_autocast_says() -> None:
     torch.testing.assert_close(found.float(), selective_scan(*(part.float() for part in half))[0], rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("kernel", ["native", "recurrent"])
+def test_no_rows(kernel: str) -> None:
+    assert linear_recurrence(torch.rand(3), torch.rand(0, 5, 3), kernel=kernel).shape == (0, 5, 3)
+    rest = torch.rand(0, 5, 3), -torch.rand(3, 2), torch.rand(0, 5, 2), torch.rand(0, 5, 2)
+    y, state = selective_scan(torch.rand(0, 5, 3), *rest, kernel=kernel)
+    assert (y.shape, state.shape) == ((0, 5, 3), (0, 3, 2))
+
+
 def test_what_there_is_not_is_refused() -> None:
     with pytest.raises(ConfigError, match="recurrent"):
         selective_scan(*random_selective(2), kernel="recurent")

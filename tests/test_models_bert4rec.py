@@ -224,4 +224,5 @@ def test_without_feed_forward_a_block_adds_attention_alone() -> None:
 
 
 def test_what_is_switched_off_passes_the_battery() -> None:
-    check_model(BERT4Rec, embedding_dim=16, max_length=32, num_blocks=1, positions=False, feedforward_factor=0)
+    for settings in ({"positions": False}, {"feedforward_factor": 0}):
+        check_model(BERT4Rec, embedding_dim=16, max_length=32, num_blocks=1, **settings)

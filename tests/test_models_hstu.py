@@ -173,6 +173,11 @@ def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> Non
         HSTUConfig.parse(settings)
 
 
+def test_widths_are_whole_though_factors_are_rounded() -> None:
+    """100 * 1.1 is a little more than 110 in binary."""
+    assert HSTUConfig.parse({"embedding_dim": 100, "attention_factor": 1.1}).attention_dim == 55
+
+
 def test_longer_histories_are_refused() -> None:
     with pytest.raises(ValueError, match="histories of 8 events; max_length is 7: cut them"):
         model().encode(Batch.of([[1] * 8]))

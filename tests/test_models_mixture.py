@@ -190,6 +190,15 @@ def test_a_run_recommends_from_its_folder(small_log: Path, tmp_path: Path) -> No
     assert run.results["training"]["epochs"] == 3
 
 
+@pytest.mark.parametrize("name", ["sasrec", "lrurec", "mamba4rec"])
+def test_gates_are_equal_at_first_in_every_model(name: str) -> None:
+    """Some models draw their layers' weights anew, and must leave the head alone."""
+    model: Any = build_model({"name": name, **TINY, **MIXED}, ITEMS)
+    for gate in (model.items.mixture.position_gate, model.items.mixture.item_gate, model.items.mixture.pair_gate):
+        assert not gate.narrow.weight.any()
+        assert not gate.narrow.bias.any()
+
+
 def test_refusals() -> None:
     model: Any = build_model({"name": "sasrec", **TINY, **MIXED}, ITEMS)
     with pytest.raises(ConfigError, match=r"model\.head=mixture .*cannot be cut"):

@@ -146,6 +146,8 @@ def test_recommendations_with_ratings(small_log: Path, tmp_path: Path) -> None:
     assert scorer.scores(batch).shape == (1, data.sequences.num_items)
     with pytest.raises(ValueError, match="2 events and 1 values"):
         scores([5])
+    with pytest.raises(TypeError, match="values are ratings, which are numbers, or None"):
+        scores(["good", 5])
     with pytest.raises(ValueError, match="1 histories, values of 2"):
         recommender.recommend_batch([["i3"]], values=[[1], [2]])
 

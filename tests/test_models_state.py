@@ -27,6 +27,7 @@ BATCH = Batch.of([[3], [1, 2, 12, 2, 5, 5, 7], [4, 4], [9, 8, 7]])
 MODELS: list[dict[str, Any]] = [
     {"name": "xlstm"},
     {"name": "xlstm", "stack": "msa", "num_blocks": 3},
+    {"name": "xlstm", "position_gate": True},
     {"name": "lstm"},
     {"name": "gru4rec", "num_layers": 2},
     {"name": "lrurec"},
@@ -191,6 +192,31 @@ def test_states_of_parts_of_a_batch_are_those_of_the_batch(spec: dict[str, Any])
     torch.testing.assert_close(h, model.step(torch.tensor([5, 5, 5, 5]), state)[0], rtol=1e-4, atol=1e-5)
     for found, part in zip(named_parts(after).values(), named_parts(expected).values(), strict=True):
         torch.testing.assert_close(found, part, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", MODELS)
+@torch.inference_mode()
+def test_weights_in_half_precision_keep_states_of_one_precision(spec: dict[str, Any]) -> None:
+    """From nothing, one by one, as from the history at once; and near what the weights say in full."""
+    exact, half = recurrent(spec), recurrent(spec).bfloat16()
+    found, prefilled = half.prefill(Batch.of([[9, 8, 7]]))
+    state = half.initial_state(1)
+    for item in (9, 8, 7):
+        h, state = half.step(torch.tensor([item]), state)
+    for one, other in zip(named_parts(state).values(), named_parts(prefilled).values(), strict=True):
+        assert one.dtype == other.dtype
+    expected = exact.prefill(Batch.of([[9, 8, 7]]))[0]
+    torch.testing.assert_close(h.float(), expected, rtol=0.1, atol=0.05 * float(expected.abs().max()))
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("spec", MODELS)
+@torch.inference_mode()
+def test_writing_into_a_state_leaves_the_batch_it_came_from_alone(spec: dict[str, Any]) -> None:
+    model, batch = recurrent(spec), Batch.of([[1, 2, 3], [4, 5]])
+    _, state = model.prefill(batch)
+    put(state, [0], model.prefill(Batch.of([[1, 2, 3, 4, 5]]))[1])
+    assert batch.lengths.tolist() == [3, 2]
 
 
 @torch.inference_mode()

@@ -130,6 +130,7 @@ def test_a_number_is_no_stack(stack: int) -> None:
             "time_gate and position_gate are for mLSTM and sLSTM blocks, and stack names none",
         ),
         ({"num_heads": 4, "key_value_heads": 3}, "num_heads 4 is not a multiple of key_value_heads 3"),
+        ({"shared_conv": True, "stack": "a"}, "shared_conv is for mLSTM and sLSTM blocks"),
         ({"shared_conv": True, "projection": "pre", "stack": "ms"}, "shared_conv needs cells of one width"),
         ({"bidirectional": True, "num_blocks": 1}, "the second one reads backwards"),
     ],

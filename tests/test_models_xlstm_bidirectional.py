@@ -25,7 +25,7 @@ def model(**settings: Any) -> XLSTM:
 
 
 def test_reading_backwards_keeps_padding_behind() -> None:
-    rows = Rows.backwards(BATCH)
+    rows = Rows.backwards(BATCH, XLSTMConfig(bidirectional=True))
     turned = rows.turn(BATCH.items)
     assert turned.tolist() == [[3, 0, 0, 0, 0, 0, 0], [2, 30, 2, 1, 0, 0, 0], [11, 10, 9, 8, 7, 6, 5]]
     assert torch.equal(rows.turn(turned), BATCH.items)

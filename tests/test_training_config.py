@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from seqrec.cli.options import changes
 from seqrec.config import Range
 from seqrec.errors import ConfigError
 from seqrec.evaluation import ACCURACY
@@ -73,3 +74,10 @@ def test_what_is_searched_may_be_set() -> None:
 def test_betas_are_refused_here_and_not_by_the_optimiser(betas: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match=r"training\.betas"):
         TrainingConfig.parse({"betas": betas}, "training.")
+
+
+def test_off_as_yaml_reads_it() -> None:
+    (read,) = changes(["training.compile=off"]).values()
+    assert TrainingConfig.parse({"compile": read}, "training.").compile == "off"
+    with pytest.raises(ConfigError, match=r"training\.compile"):
+        TrainingConfig.parse({"compile": True}, "training.")

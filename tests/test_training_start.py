@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import seqrec
-from conftest import SMALL
+from conftest import COLUMNS, SMALL
 from seqrec.data.catalogue import Catalogue, catalogue
 from seqrec.data.prepared import PreparedData
-from seqrec.errors import CheckpointError, ConfigError
+from seqrec.errors import CheckpointError, ConfigError, DataError
 from seqrec.experiments.run import Run
 from seqrec.models.build import build_model
 from seqrec.training.checkpoint import load_checkpoint, save_checkpoint
@@ -96,6 +96,19 @@ def test_a_run_starts_from_another(
     for name, value in weights.items():
         torch.testing.assert_close(value, others[name], rtol=0, atol=1e-7)
     assert run.metrics == pytest.approx(Run(small_run).metrics)
+
+
+def test_a_run_that_may_have_learned_from_this_test_is_refused(
+    small_run: Path, data: PreparedData, tmp_path: Path
+) -> None:
+    other = seqrec.load_data(Path(Run(small_run).config.data.source), **COLUMNS, split="ratio")
+    assert other.facts["fingerprint"] == data.facts["fingerprint"]
+    settings = {**SMALL, "training.start_from": str(small_run), "training.epochs": 1}
+    with pytest.raises(DataError, match=r"learned from this test\. .*best\.safetensors"):
+        seqrec.train(other, "sasrec", settings=settings, out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+    settings["training.start_from"] = str(small_run / "best.safetensors")
+    seqrec.train(other, "sasrec", settings=settings, out=tmp_path / "run", device="cpu")
 
 
 def test_going_on_does_not_start_again(small_run: Path, data: PreparedData, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seqrec.data.batches import Batch
+from seqrec.files import DiskError
 from seqrec.models.lstm import LSTM, LSTMConfig
 
 
@@ -19,6 +20,15 @@ class OutOfMemory(LSTM):
         super().__init__(config, num_items)
         if config.embedding_dim > 16:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB.\nAnd so on.")
+
+
+class DiskFull(LSTM):
+    """Finds no room in training while the file is there that TUNING_MODELS_FULL names."""
+
+    def encode(self, batch: Batch) -> Tensor:
+        if self.training and os.path.exists(os.environ["TUNING_MODELS_FULL"]):
+            raise DiskError("The disk is full: last.safetensors was not written. Free some space and repeat.")
+        return super().encode(batch)
 
 
 class Killed(LSTM):

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from seqrec.cli import options
-from seqrec.errors import ConfigError
 
 
 def ablate(
@@ -41,7 +40,7 @@ def ablate(
     ablation = switch_off(
         found,
         names,
-        seeds=_numbers(seeds),
+        seeds=options.numbers("--seeds", seeds),
         out=folder,
         jobs=jobs,
         device=device,
@@ -56,10 +55,3 @@ def ablate(
             screen.print(str(folder / name), soft_wrap=True)
     if ablation.failures:
         raise typer.Exit(1)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds {text}: write whole numbers with commas, as 42,123,2023.") from None

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 def bench(
     data: Annotated[str, typer.Argument(help="A data set or the path of a table, as for train.")] = "ml-100k",
     model: Annotated[str, typer.Argument(help="A model's name, or my_package.my_module:MyModel.")] = "xlstm",
-    preset: Annotated[
-        str | None, typer.Option(help="A variant of the shipped settings, such as quick; none for the defaults.")
-    ] = None,
+    preset: options.Preset = None,
     settings: options.Set = None,
     device: options.Device = "auto",
     user: options.User = None,

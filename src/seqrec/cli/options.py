@@ -14,6 +14,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, as model.embedding_dim=256.")
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="A variant of the shipped settings; default: tuned to no data set; none: no preset."),
+]
 User = Annotated[str | None, typer.Option(help="Column of the person, for tables.")]
 Item = Annotated[str | None, typer.Option(help="Column of the item.")]
 Time = Annotated[str | None, typer.Option(help="Column of the time.")]

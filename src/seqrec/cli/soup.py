@@ -49,7 +49,7 @@ def soup(
         table.add_row(member["run"], str(member["seed"]), f"{member['weight']:.2f}", *numbers)
     table.add_row("soup", "", "", f"{made.validation[metric]:.4f}", f"{made.metrics[metric]:.4f}")
     screen.print(table)
-    taken = sum(member["weight"] > 0 for member in members)
-    screen.print(f"{taken} of {len(members)} runs are in the soup, chosen on validation; the test was scored once.")
+    taken, how = sum(member["weight"] > 0 for member in members), "as asked" if uniform else "chosen on validation"
+    screen.print(f"{taken} of {len(members)} runs are in the soup, {how}; the test was scored once.")
     screen.print(made.results["test"]["protocol"])
     screen.print(f"Kept in {made.path}. Recommend with: seqrec recommend {made.path} TITLE ...", soft_wrap=True)

@@ -25,9 +25,7 @@ def train(
         str, typer.Argument(help="A data set (see `seqrec data list`) or the path of a table.")
     ] = "ml-100k",
     model: Annotated[str, typer.Argument(help="A model's name, or my_package.my_module:MyModel.")] = "xlstm",
-    preset: Annotated[
-        str | None, typer.Option(help="A variant of the shipped settings, such as quick; none for the defaults.")
-    ] = None,
+    preset: options.Preset = None,
     settings: options.Set = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed; give it several times to repeat the run.")] = None,
     seeds: Annotated[bool, typer.Option("--seeds", help="Repeat with seeds 42, 123 and 2023.")] = False,

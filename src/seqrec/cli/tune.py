@@ -35,9 +35,7 @@ def tune(
     ] = None,
     settings: options.Set = None,
     loss: Annotated[str | None, typer.Option(help="The loss's name, for all trials.")] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Start from a variant of the shipped settings; none for the defaults.")
-    ] = None,
+    preset: options.Preset = None,
     reduction: Annotated[int, typer.Option(min=2, help="One in so many trials goes on where most are stopped.")] = 3,
     device: options.Device = "auto",
     gpus: Annotated[str | None, typer.Option(help="Which GPUs, as 0,1; all by default.")] = None,

@@ -138,8 +138,8 @@ class BatchMaker:
         if self._times_N is None:
             if self.sequences.times is None:
                 raise DataError(
-                    "The model looks at the time between events (model.time_gate), and these data have no clock "
-                    "times: leave model.time_gate out, or prepare the data with their time column."
+                    "The model looks at the time between events (model.time_gate, or model.time_bias of hstu), and "
+                    "these data have no clock times: leave that key out, or prepare the data with their time column."
                 )
             self._times_N = torch.from_numpy(np.array(self.sequences.times)).to(self.device)
         return self._times_N

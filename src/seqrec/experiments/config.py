@@ -147,8 +147,8 @@ def settings_for(
     """Settings for a model on a data set: the preset for the pair if there is one, then `changes` over it.
 
     Args:
-        preset: a variant such as `quick`, which must exist; `default` for the model's preset that is tuned to no data set;
-            `none` for no preset; None for the pair's own, or none where it has none.
+        preset: a variant such as `quick`, which must exist; `default` for the model's preset that is tuned to no data
+            set; `none` for no preset; None for the pair's own, or none where it has none.
         changes: dotted keys, such as `{"model.embedding_dim": 256}`, or `{"model": {"embedding_dim": 256}}`. Where
             `loss.name` is another loss than the preset's, the preset's options of its loss are left out.
 
@@ -165,7 +165,9 @@ def settings_for(
     settings: dict[str, Any] = {key: dict(value) for key, value in shipped.get(name, {}).items()}
     settings.setdefault("data", {})["source"] = dataset
     settings.setdefault("model", {})["name"] = model
-    if (changes or {}).get("loss.name", _loss_name(settings)) != _loss_name(settings):
+    usual, nested = _loss_name(settings), (changes or {}).get("loss", {})
+    asked = nested.get("name", usual) if isinstance(nested, Mapping) else usual
+    if (changes or {}).get("loss.name", asked) != usual:
         settings.pop("loss", None)
     for key, value in (changes or {}).items():
         section, _, rest = key.partition(".")

@@ -44,7 +44,7 @@ def train(
     Args:
         data: what `load_data` takes, or what it returned.
         model: a registered name, `my_package.my_module:MyModel`, or a model class.
-        preset: a variant of the shipped settings, such as `quick`.
+        preset: a variant of the shipped settings, such as `quick`; `default`: tuned to no data set; `none`: no preset.
         settings: single settings by dotted key, such as `{"model.embedding_dim": 64}`.
         seed: of weights, order and dropout; 42 where `settings` do not say.
         out: the run's folder; `runs/<data>-<model>-<seed>-<time>` when None.
@@ -189,12 +189,14 @@ def run_data(run: Run) -> PreparedData:
 
 
 def source_name(data: Any) -> str:
-    """How a configuration names the data: the data set, the path, or `frame`."""
+    """How presets name the data: the data set, a file without its ending, or `frame`."""
     if isinstance(data, (str, Path)) and (Path(data) / "facts.json").is_file():
         data = PreparedData.load(Path(data))
     if isinstance(data, PreparedData):
         return data.name
-    return str(data) if isinstance(data, (str, Path)) else "frame"
+    if not isinstance(data, (str, Path)):
+        return "frame"
+    return Path(data).stem if Path(data).is_file() else str(data)
 
 
 def default_folder(config: RunConfig) -> Path:

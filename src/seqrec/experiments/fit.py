@@ -26,7 +26,7 @@ from seqrec.models.sharded import count_parameters
 from seqrec.run_folder import RunFolder
 from seqrec.training.averaging import forget
 from seqrec.training.checkpoint import save_checkpoint
-from seqrec.training.start import start_from
+from seqrec.training.start import refuse_other_split, start_from
 from seqrec.training.state import fetch_weights
 from seqrec.training.tracking import Tracker, tensorboard_if_installed
 from seqrec.training.trainer import Trainer
@@ -112,6 +112,7 @@ def _start(scorer: Scorer, config: RunConfig, data: PreparedData, folder: RunFol
         return
     if not isinstance(scorer, SequenceModel):
         raise ConfigError(f"training.start_from: {config.model_name} is fitted and has no weights to start from.")
+    refuse_other_split(config.training.start_from, data.facts)
     print(start_from(config.training.start_from, scorer, data.catalogue), file=sys.stderr)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seqrec.distributed import ALONE
-from seqrec.errors import ConfigError
+from seqrec.errors import ConfigError, RunFolderError
 from seqrec.evaluation.evaluator import Evaluator
 from seqrec.experiments.combine import common_data, different_runs, refuse_finished
 from seqrec.experiments.environment import choose_device
@@ -20,6 +20,7 @@ from seqrec.experiments.fit import judge, open_folder
 from seqrec.experiments.run import Run
 from seqrec.files import explained
 from seqrec.models.base import SequenceModel
+from seqrec.run_folder import RunFolder
 from seqrec.training.averaging import put_mean
 from seqrec.training.checkpoint import save_checkpoint
 
@@ -46,14 +47,16 @@ def soup(runs: Sequence[Run | Path | str], out: Path | str, uniform: bool = Fals
         ConfigError: fewer than two runs, one run twice, models that differ or are not trained by gradient, or runs that
             are judged differently.
         DataError: runs were made on different data.
-        RunFolderError: a run is not finished, or `out` holds another one.
+        RunFolderError: a run is not finished, or `out` holds another one, finished or not.
     """
     where = choose_device(device)
     opened = different_runs(runs, "A soup")
     metric = opened[0].config.training.metric
     require_same_model(opened)
     evaluator = Evaluator(common_data(opened), opened[0].config.evaluation, where)
+    _require_measured(opened, metric)
     refuse_finished(Path(out))
+    refuse_training(Path(out))
     began = time.monotonic()
     ordered = sorted(opened, key=lambda run: -run.validation[metric])
     model = ordered[0].recommender(str(where)).scorer
@@ -84,6 +87,23 @@ def require_same_model(runs: Sequence[Run]) -> None:
                 f"{run.path} is another model than {runs[0].path}: {', '.join(other)} differ. Weights of different "
                 "models have no mean; see `seqrec ensemble`."
             )
+
+
+def _require_measured(runs: Sequence[Run], metric: str) -> None:
+    for run in runs:
+        if metric not in run.validation:
+            raise ConfigError(f"{run.path} was not measured by {metric}, by which {runs[0].path} was chosen.")
+
+
+def refuse_training(out: Path) -> None:
+    """Refuse the folder of a training that is not over: a soup has the settings of a member, and would pass for it.
+
+    Raises:
+        RunFolderError: there is one.
+    """
+    folder = RunFolder(out)
+    if folder.last.exists() or folder.history.exists():
+        raise RunFolderError(f"{out} holds a training that is not over. Choose another --out.")
 
 
 def share_start(runs: Sequence[Run]) -> bool:

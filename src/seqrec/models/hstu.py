@@ -68,7 +68,7 @@ class HSTUConfig(SequenceModelConfig):
     @model_validator(mode="after")
     def _heads_divide_widths(self) -> Self:
         for name in ("attention_factor", "linear_factor"):
-            width = self.embedding_dim * getattr(self, name)
+            width = round(self.embedding_dim * getattr(self, name), 6)  # 100 * 1.1 is a little more than 110
             if width % self.num_heads:
                 raise ValueError(f"embedding_dim * {name} is {width:g}, not a multiple of num_heads {self.num_heads}")
         return self

@@ -53,14 +53,14 @@ class LRURec(PostNormStack):
     def __init__(self, config: LRURecConfig, num_items: int) -> None:
         units = [LinearRecurrentUnit(config) for _ in range(config.num_blocks)]
         super().__init__(config, num_items, units, residual=True, eps=1e-5)
-        for module in self.modules():
+        for module in self.blocks.modules():  # what stands with the items starts as it does elsewhere
             if isinstance(module, nn.Linear):
                 for parameter in module.parameters():
                     nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
 
 
 class LRUState(NamedTuple):
-    """Real and imaginary parts (B, H, 2)."""
+    """Real and imaginary parts (B, H, 2), in float32 at least."""
 
     hidden: Tensor
 
@@ -81,12 +81,12 @@ class LinearRecurrentUnit(Mixer):
         self.log_gain = nn.Parameter(0.5 * (1 - squared_radius_H).log())  # so that h is as large as what comes in
 
     def initial_state(self, batch: int) -> LRUState:
-        return LRUState(self.log_gain.new_zeros(batch, len(self.log_gain), 2))
+        return LRUState(self.log_gain.new_zeros(batch, len(self.log_gain), 2, dtype=self._wide))
 
     def forward(self, x_BLD: Tensor, lengths_B: Tensor | None = None) -> tuple[Tensor, LRUState]:
         h_BLH = linear_recurrence(self.factors(), torch.view_as_complex(self._taken_in(x_BLD)))
         h_BLH2 = torch.view_as_real(h_BLH)
-        y_BLD = self.out(h_BLH2.flatten(-2))
+        y_BLD = self.out(h_BLH2.flatten(-2).to(x_BLD.dtype))
         if lengths_B is None:
             return y_BLD, LRUState(h_BLH2[:, -1])
         return y_BLD, LRUState(h_BLH2[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1])
@@ -95,13 +95,18 @@ class LinearRecurrentUnit(Mixer):
         before_BH = torch.view_as_complex(state.hidden.contiguous())
         h_BH = torch.addcmul(torch.view_as_complex(self._taken_in(x_BD)), self.factors(), before_BH)
         h_BH2 = torch.view_as_real(h_BH)
-        return self.out(h_BH2.flatten(-2)), LRUState(h_BH2)
+        return self.out(h_BH2.flatten(-2).to(x_BD.dtype)), LRUState(h_BH2)
 
     def factors(self) -> Tensor:
         """lambda (H,), complex, inside the unit circle."""
-        return torch.polar(torch.exp(-self.log_fading.exp()), self.log_angle.exp())
+        return torch.polar(torch.exp(-self.log_fading.to(self._wide).exp()), self.log_angle.to(self._wide).exp())
 
     def _taken_in(self, x: Tensor) -> Tensor:
         """What an event adds (..., H, 2), in the precision of the recurrence."""
-        pairs = self.into(x).unflatten(-1, (-1, 2)).to(self.log_gain.dtype)
-        return pairs * self.log_gain.exp()[:, None]
+        pairs = self.into(x).unflatten(-1, (-1, 2)).to(self._wide)
+        return pairs * self.log_gain.to(self._wide).exp()[:, None]
+
+    @property
+    def _wide(self) -> torch.dtype:
+        """The precision of the recurrence, also where weights have 16 bits: there are no complex numbers of fewer."""
+        return torch.promote_types(self.log_gain.dtype, torch.float32)

@@ -63,7 +63,7 @@ class Mamba4Rec(PostNormStack):
     def __init__(self, config: Mamba4RecConfig, num_items: int) -> None:
         mixers = [MambaMixer(config) for _ in range(config.num_blocks)]
         super().__init__(config, num_items, mixers, residual=config.num_blocks > 1, eps=1e-12)
-        for module in self.modules():
+        for module in self.blocks.modules():  # what stands with the items starts as it does elsewhere
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 if module.bias is not None:
@@ -71,7 +71,8 @@ class Mamba4Rec(PostNormStack):
 
 
 class MambaState(NamedTuple):
-    """What channels remember (B, E, N), and the inputs (B, W-1, E) that the convolution still needs."""
+    """What channels remember (B, E, N), in float32 at least, and the inputs (B, W-1, E) that the convolution still
+    needs."""
 
     cell: Tensor
     recent: Tensor
@@ -98,7 +99,9 @@ class MambaMixer(Mixer):
 
     def initial_state(self, batch: int) -> MambaState:
         E, like = len(self.skip), self.skip
-        return MambaState(like.new_zeros(batch, *self.rate().shape), like.new_zeros(batch, self.conv_width - 1, E))
+        wide = torch.promote_types(like.dtype, torch.float32)
+        cell = like.new_zeros(batch, *self.rate().shape, dtype=wide)
+        return MambaState(cell, like.new_zeros(batch, self.conv_width - 1, E))
 
     def forward(self, x_BLD: Tensor, lengths_B: Tensor | None = None) -> tuple[Tensor, MambaState]:
         inputs, z = split(self.into(x_BLD), 2, -1)
@@ -110,8 +113,9 @@ class MambaMixer(Mixer):
         inputs, z = self.into(x_BD).chunk(2, -1)
         window_BWE = torch.cat([state.recent, inputs[:, None].to(state.recent.dtype)], 1)
         x = F.silu((window_BWE * self.conv_kernel.squeeze(1).mT).sum(1) + self.conv_bias)
-        y, cell = selective_step(x, *self._chosen(x), state.cell)
-        return self._gated(y, x, z), MambaState(cell, window_BWE[:, 1:])
+        told, step, rate, write, read = (part.to(state.cell.dtype) for part in (x, *self._chosen(x)))
+        y, cell = selective_step(told, step, rate, write, read, state.cell)
+        return self._gated(y.to(x.dtype), x, z), MambaState(cell, window_BWE[:, 1:])
 
     def rate(self) -> Tensor:
         """How fast what is remembered fades (E, N), negative."""

@@ -121,9 +121,14 @@ class PostNormStack(SequenceModel):
         return self.items.query(batch.last(x_BLD)), tuple(states)
 
     def step(
-        self, items_B: Tensor, state: tuple[MixerState, ...], times_B: Tensor | None = None
+        self,
+        items_B: Tensor,
+        state: tuple[MixerState, ...],
+        times_B: Tensor | None = None,
+        values_B: Tensor | None = None,
     ) -> tuple[Tensor, tuple[MixerState, ...]]:
-        """Take one more event per row: hidden states (B, D), and the state after it. Its time is not looked at."""
+        """Take one more event per row: hidden states (B, D), and the state after it. Its time and its rating are not
+        looked at."""
         x_BD, after = self.embed(items_B), []
         for block, before in zip(self._blocks(), state, strict=True):
             y_BD, block_state = block.mixer.step(x_BD, before)

@@ -100,7 +100,8 @@ class Recommender:
             history: ids or titles, oldest first. Unknown ones are named in a warning and left out.
             k: how many; fewer come back when the catalogue has no more that were not seen.
             times: when each event happened, in milliseconds since 1970, None where unknown. Only models that use
-                times (`model.time_gate`) look at them; without, such a model does as if every gap were unknown.
+                times (`model.time_gate`, or `model.time_bias` of hstu) look at them; without, such a model does as if
+                every gap were unknown.
             values: the rating of each event, None where unknown. Only models that read them (`model.rating_input`)
                 look at them; without, such a model takes every event for an average one.
 
@@ -179,6 +180,8 @@ class Recommender:
         if not all(time is None or isinstance(time, (int, np.integer)) for time in times):
             raise TypeError("times are whole milliseconds since 1970, or None")
         clock = [NO_TIME if time is None else int(time) for time in times]
+        if not all(value is None or isinstance(value, (int, float, np.number)) for value in values):
+            raise TypeError("values are ratings, which are numbers, or None")
         ratings = [math.nan if value is None else float(value) for value in values]
         told = zip((number for _, number in found), clock, ratings, strict=True)
         known = [Event(number, time, value) for number, time, value in told if number is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -97,6 +97,11 @@ class TrainingConfig(Config):
     def in_bfloat16(self, device: str) -> bool:
         """Whether matrix products are in bfloat16 on a device of this type."""
         return self.precision == "bfloat16" or (self.precision == "auto" and device == "cuda")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, compile_: Any) -> Any:
+        return "off" if compile_ is False else compile_  # which is how YAML 1.1 reads it
 
     @field_validator("metric")
     @classmethod

@@ -6,13 +6,14 @@ forwards has the same parameters but for `mask`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from seqrec.data.catalogue import Catalogue
-from seqrec.errors import ConfigError
+from seqrec.errors import ConfigError, DataError
 from seqrec.run_folder import RunFolder
 from seqrec.training.checkpoint import load_checkpoint
 
@@ -57,6 +58,27 @@ def start_from(source: Path | str, model: nn.Module, catalogue: Catalogue) -> st
         raise ConfigError(f"training.start_from: nothing in {source} fits {type(model).__name__}: {', '.join(left)}.")
     model.load_state_dict(own | taken)
     return _told(source, taken, left, [name for name in own if name not in theirs])
+
+
+def refuse_other_split(source: Path | str, data: Mapping[str, Any]) -> None:
+    """Refuse a run on the same log that was split in another way: what it learned from may be what is asked here.
+
+    Args:
+        source: as in `start_from`; of a bare file nothing is known.
+        data: facts of the data that are about to be trained on.
+
+    Raises:
+        DataError: it is such a run.
+    """
+    folder = RunFolder(source)
+    if not (folder.path / "run.json").exists():
+        return
+    theirs = folder.facts()["data"]
+    if theirs["fingerprint"] == data["fingerprint"] and theirs["test_targets"] != data["test_targets"]:
+        raise DataError(
+            f"training.start_from: {source} was trained on the same log with other test targets, so it may have "
+            f"learned from this test. Train it on these data, or name {folder.best} if you know that it has not."
+        )
 
 
 def _told(source: Path, taken: Collection[str], left: list[str], new: list[str]) -> str:

@@ -122,8 +122,9 @@ def _adopt(run: Run, part: Part, out: Path, report: Report) -> None:
 
 
 def _stands_for(run: Run, job: Job) -> bool:
-    """Whether it is what the job would make, with all that is judged."""
-    folder = run.folder
-    if job.config is None or folder.results() is None or not is_of(folder, job.config):
+    """Whether it is what the job would make, with all that is judged. A soup has the settings of a member, and was
+    made in another way."""
+    folder, results = run.folder, run.folder.results()
+    if job.config is None or results is None or "members" in results["training"] or not is_of(folder, job.config):
         return False
     return all(folder.per_user(part).exists() for part in PARTS)

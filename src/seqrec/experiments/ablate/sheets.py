@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqrec.experiments.ablate.table import Ablation, AblationRow, Drop
+from seqrec.experiments.ablate.table import NOT_SHOWN, NOTHING, VERDICTS, Ablation, AblationRow, Drop
 from seqrec.experiments.compare import svg
 from seqrec.experiments.compare.figures import FOOT, LABELS, STEP, Figure, across, axis_name
 from seqrec.experiments.compare.notation import interval, listed, measure, number, p_number, spread
@@ -31,7 +31,7 @@ def main(ablation: Ablation) -> Sheet:
     whole = ("all of it", "as trained", "", "", "", spread(ablation.test, len(ablation.seeds)), "", "", "", "", "")
     lines = [tuple(map(Cell, whole))]
     for row in ablation.rows:
-        strong = row.verdict in ("helps", "hurts")
+        strong = row.verdict in VERDICTS.values()
         lines.append((Cell(row.feature, strong), *map(Cell, _numbers(row, len(ablation.seeds)))))
     many = len(ablation.rows)
     family = "both parts have one test" if many == 1 else f"each part's {many} tests are corrected by Holm together"
@@ -86,8 +86,8 @@ def sentences(ablation: Ablation) -> list[str]:
         if found:
             said.append(f"{words}: {'; '.join(f'{row.feature} (drop {_told(row.test)})' for row in found)}.")
     for verdict, words in (
-        ("no difference shown", "No difference is shown without"),
-        ("changes nothing", "Nobody's list is another one without"),
+        (NOT_SHOWN, "No difference is shown without"),
+        (NOTHING, "Nobody's list is another one without"),
     ):
         names = [row.feature for row in ablation.rows if row.verdict == verdict]
         if names:
@@ -122,7 +122,7 @@ def figure(ablation: Ablation) -> Figure | None:
 
 
 def _bar(row: AblationRow, scale: svg.Scale, left: float, y: float) -> str:
-    test, shown = row.test.test, row.verdict in ("helps", "hurts")
+    test, shown = row.test.test, row.verdict in VERDICTS.values()
     colour = svg.COLOURS[0 if test.difference >= 0 else 1] if shown else svg.MUTED
     start, end = sorted((scale(0), scale(test.difference)))
     box = f'x="{start:.1f}" y="{y - 7:.1f}" width="{end - start:.1f}" height="14"'

@@ -13,7 +13,7 @@ from seqrec.experiments.seeds import Spread
 PARTS = ("validation", "test")
 #: What a test of the run against the run without a feature says about the feature.
 VERDICTS = {"better": "helps", "worse": "hurts"}
-NOT_SHOWN, NOTHING = "no difference shown", "changes nothing"
+NOT_SHOWN, NOTHING = "not shown", "changes nothing"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Drop:
 
     @property
     def verdict(self) -> str:
-        """`helps` or `hurts` where the test shows it and every seed agrees; otherwise `no difference shown`."""
+        """`helps` or `hurts` where the test shows it and every seed agrees; otherwise `not shown`."""
         return VERDICTS.get(self.test.verdict, NOT_SHOWN) if self.agreeing == len(self.by_seed) else NOT_SHOWN
 
 

@@ -47,7 +47,7 @@ class ModelEntry(Config):
 
     model: str = Field(description="a registered name, or my_package.my_module:MyModel")
     label: Label | None = Field(None, description="how tables call it; the model's name by itself")
-    preset: str | None = Field(None, description="a variant of the shipped settings")
+    preset: str | None = Field(None, description="a variant of the shipped settings, default or none")
     settings: Settings = Field({}, description="dotted settings: `{model.embedding_dim: 64}`")
     vary: Vary | None = Field(None, description="in place of the comparison's own `vary`")
 

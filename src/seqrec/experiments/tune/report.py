@@ -69,7 +69,7 @@ class Tuned:
     command: str
 
     def ranked(self) -> list[TrialRow]:
-        """Trials that have a validation, the best first."""
+        """Trials that have a validation and did not fail, the best first."""
         return ranked(self.trials)
 
     def write(self) -> None:
@@ -86,8 +86,9 @@ class Tuned:
 
 
 def ranked(rows: list[TrialRow]) -> list[TrialRow]:
-    """Those that have a validation, the best first; of equals the earlier one."""
-    judged = [row for row in rows if row.validation is not None]
+    """Those that have a validation, the best first; of equals the earlier one. Not those that failed later: their
+    settings would fail again."""
+    judged = [row for row in rows if row.validation is not None and row.state != "failed"]
     return sorted(judged, key=lambda row: (-(row.validation or 0.0), row.number))
 
 
@@ -131,20 +132,16 @@ def changed(settings: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, 
     return {key: value for key, value in settings.items() if value != first[key]}
 
 
-def best_of_log(log: Mapping[str, Any]) -> dict[str, Any]:
-    """What the best trial of a `trials.json` says about the searched settings."""
-    judged = [row for row in log["trials"] if row["validation"] is not None]
-    best = max(judged, key=lambda row: (row["validation"], -row["number"]))
-    return dict(best["settings"])
-
-
 def as_preset(config: RunConfig) -> dict[str, Any]:
     """What differs from the defaults of the model, its loss and training, nested, as presets say it."""
     plain, mine = RunConfig.from_dict({"model": {"name": config.model_name}}), config.to_dict()
     usual = plain.to_dict()
     if config.loss_name != plain.loss_name:
-        usual["loss"] = {"name": plain.loss_name} | type(config.loss)().model_dump(mode="json")
-    found = {part: {k: v for k, v in mine[part].items() if v != usual[part][k]} for part in SEARCHED}
+        # Without validation: what has no default is left out.
+        usual["loss"] = {"name": plain.loss_name} | type(config.loss).model_construct().model_dump(mode="json")
+    found = {
+        part: {k: v for k, v in mine[part].items() if k not in usual[part] or v != usual[part][k]} for part in SEARCHED
+    }
     return {section: values for section, values in found.items() if values}
 
 

@@ -25,6 +25,7 @@ from seqrec.experiments.tune.report import (
 from seqrec.experiments.tune.space import written
 from seqrec.experiments.tune.study import REPEATS, Plan, Study, alone_in
 from seqrec.experiments.tune.subject import Subject
+from seqrec.files import DiskError
 from seqrec.training.interrupt import StopRequest
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class Tuning:
         Raises:
             TuningInterrupted: on Ctrl-C or SIGTERM, after what runs has been saved.
             WorkerError: processes that train cannot be started.
+            DiskError: the disk is full; what ran goes on when there is room.
             ConfigError: trial 0 does not work, or hardly anything that the sampler proposes does.
         """
         saved = False
@@ -237,7 +239,9 @@ class Tuning:
             worker.send(go=True)
 
     def _take(self, worker: Worker, trial: Trial, message: Mapping[str, Any]) -> None:
-        """A trial has come to its end."""
+        """A trial has come to its end, or to that of the disk."""
+        if message["end"] == "no room":
+            raise DiskError(message["error"])
         worker.trial, worker.spent = None, message.get("spent", False)
         facts = {key: value for key, value in message.items() if key not in ("end", "spent", "value")}
         if "value" in message:

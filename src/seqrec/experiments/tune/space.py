@@ -38,7 +38,8 @@ def run_space(config: RunConfig, searched: Mapping[str, Choice | Range], fixed: 
         searched: by dotted key, instead of or beside what stands beside the configurations.
         fixed: keys that are not searched, unless they are in `searched` too.
 
-    Every key's present value is in its space: a choice has it among its values, and a range reaches to it.
+    Every key's present value is in its space: a choice has it among its values, and a range reaches to it; a range of
+    whole numbers becomes one of all numbers where the present one is not whole.
 
     Raises:
         ConfigError: a key that there is not, or that may not be searched; nothing to search.
@@ -74,7 +75,10 @@ def _reaching(key: str, space: Choice | Range, present: Any) -> Choice | Range:
         return space if encoded(present) in known else Choice(present, *space.values)
     if isinstance(present, bool) or not isinstance(present, (int, float)):
         raise ConfigError(f"{key} is {present!r} now, which is in no range: give values, as --search {key}=1,2,3.")
-    return Range(min(space.low, present), max(space.high, present), space.log and present > 0)
+    low, high = min(space.low, present), max(space.high, present)
+    if present != int(present):  # a range of whole numbers would not hold it
+        low, high = float(low), float(high)
+    return Range(low, high, space.log and present > 0)
 
 
 def encoded(value: Any) -> Any:
@@ -97,7 +101,7 @@ def _decoded(space: Choice | Range, value: Any) -> Any:
 
 def _short(value: float) -> float:
     """A number that was drawn, in four digits; one that a person wrote is left as it is."""
-    return value if isinstance(value, int) or float(f"{value:.6g}") == value else float(f"{value:.4g}")
+    return value if isinstance(value, int) or float(f"{value:.12g}") == value else float(f"{value:.4g}")
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from seqrec.errors import MissingExtraError, RunFolderError
+from seqrec.experiments.compare.run import make_folder
 from seqrec.experiments.tune.space import Space, decoded, distributions, encoded, written
 from seqrec.experiments.tune.subject import Subject
 from seqrec.files import read_json, write_json
@@ -88,9 +89,10 @@ def alone_in(out: Path) -> Iterator[None]:
     """Hold the study's folder; whoever is killed lets go of it.
 
     Raises:
+        ConfigError: no folder can be there.
         RunFolderError: another process holds it.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     with (out / "lock").open("w") as handle:
         try:
             import fcntl
@@ -112,6 +114,9 @@ class Study:
 
         Args:
             first: of the searched keys, the values of trial 0.
+
+        Raises:
+            RunFolderError: the journal is damaged.
         """
         try:
             import optuna
@@ -123,8 +128,15 @@ class Study:
         self._space = space
         self._distributions = distributions(space)
         self._states = optuna.trial.TrialState
+        journal = out / "journal.log"
+        try:
+            storage = optuna.storages.JournalStorage(JournalFileBackend(str(_mended(journal))))
+        except (ValueError, LookupError) as error:
+            raise RunFolderError(
+                f"{journal} is damaged ({error}). Restore it from a copy, or tune again into another --out."
+            ) from error
         self._study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(JournalFileBackend(str(_mended(out / "journal.log")))),
+            storage=storage,
             study_name="seqrec",
             load_if_exists=True,
             direction="maximize",

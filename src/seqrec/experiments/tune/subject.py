@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 from seqrec.config import Choice, Range
@@ -20,7 +21,7 @@ class Subject:
     """What `seqrec train` is told, and what is searched.
 
     Attributes:
-        source: how settings name the data, and `named` how the user did.
+        source: how settings name the data, and `named` how the user did: by the prepared folder where it was an object.
         fixed: settings by dotted key over the preset.
         base: the settings of trial 0.
     """
@@ -53,7 +54,8 @@ class Subject:
         if not base.trained:
             raise ConfigError(f"{model} is fitted, not trained by gradient: there are no epochs to stop it after.")
         space = run_space(base, search, fixed)
-        return cls(source_name(data), str(data), model, preset, fixed, base, prepared, space)
+        named = str(data if isinstance(data, str | Path) else prepared.folder)
+        return cls(source_name(data), named, model, preset, fixed, base, prepared, space)
 
     def settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Nested settings, `changes` by dotted key in them."""
@@ -76,4 +78,6 @@ class Subject:
 
     def command(self, changes: Mapping[str, Any]) -> str:
         """The command line that trains a trial with three seeds."""
-        return train_command(self.named, self.model, self.preset, {**self.fixed, **changes})
+        prepared = self.named == str(self.data.folder)  # columns and filters are settled there
+        fixed = {key: value for key, value in self.fixed.items() if not (prepared and key.startswith("data."))}
+        return train_command(self.named, self.model, self.preset, {**fixed, **changes})

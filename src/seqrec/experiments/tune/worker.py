@@ -27,8 +27,10 @@ from typing import Any, TextIO
 from seqrec.data.prepared import PreparedData
 from seqrec.errors import ConfigError, SeqrecError
 from seqrec.experiments.config import RunConfig
-from seqrec.experiments.fit import fit
+from seqrec.experiments.fit import fit, is_of
 from seqrec.experiments.run import Run
+from seqrec.files import DiskError
+from seqrec.run_folder import RunFolder
 from seqrec.training.tracking import Progress, StopTraining
 from seqrec.training.trainer import TrainingInterrupted
 
@@ -95,12 +97,15 @@ def _train(order: Mapping[str, Any], data: PreparedData, line: Line) -> dict[str
     try:
         config = RunConfig.from_dict(order["settings"])
         reporter = Reporter(line, config.training.metric, config.training.epochs)
-        if not (out / "results.json").exists():
+        folder = RunFolder(out)
+        if folder.results() is None or not is_of(folder, config):  # a run of other settings is refused
             fit(config, data, out, [reporter], order["device"])
     except ConfigError as error:
         return {"end": "invalid", "error": str(error)}
     except TrainingInterrupted:
         raise
+    except DiskError as error:  # not this trial's fault: it goes on when there is room again
+        return {"end": "no room", "error": str(error)}
     except SeqrecError as error:
         return {"end": "failed", "error": str(error), "seconds": time.monotonic() - began}
     except Exception as error:  # out of memory, or a kernel that failed: this trial's, not the study's

@@ -52,7 +52,7 @@ def _in_blocks(a: Tensor, b: Tensor) -> Tensor:
     block, then what each block was handed."""
     B, L, D = b.shape
     C = max(math.isqrt(L), 1)
-    b_BKCD = F.pad(b, (0, 0, 0, -L % C)).view(B, -1, C, D)
+    b_BKCD = F.pad(b, (0, 0, 0, -L % C)).view(B, -(-L // C), C, D)  # which a view of no rows cannot find out
     powers_CD = a.expand(C, D).cumprod(0)
     h_BKCD = torch.empty_like(b_BKCD)
     h_BKCD[:, :, 0] = b_BKCD[:, :, 0]

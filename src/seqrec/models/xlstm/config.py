@@ -124,6 +124,8 @@ class XLSTMConfig(ClozeConfig):
             )
         if self.num_heads % (self.key_value_heads or 1):
             raise ValueError(f"num_heads {self.num_heads} is not a multiple of key_value_heads {self.key_value_heads}")
+        if self.shared_conv and not set(self.kinds) & set("ms"):
+            raise ValueError("shared_conv is for mLSTM and sLSTM blocks, and stack names none: leave it out")
         if self.shared_conv and self.projection == "pre" and "s" in self.kinds and "m" in self.kinds:
             raise ValueError("shared_conv needs cells of one width, and with projection pre the mLSTM's is wider")
         if cut := sorted(set(self.stack) - set(self.kinds)):

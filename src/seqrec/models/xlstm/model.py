@@ -40,7 +40,7 @@ MIXERS: dict[str, type[Mixer]] = {"m": MLSTMMixer, "s": SLSTMMixer, "a": Attenti
 
 class XLSTMState(NamedTuple):
     """What each block remembers, when the last event happened (B,), NO_TIME where nobody knows or asks, and how many
-    there were (B,)."""
+    there were (B,), which steps count only where a gate sees it."""
 
     blocks: tuple[MixerState, ...]
     last_time: Tensor
@@ -123,7 +123,8 @@ class XLSTM(SequenceModel):
         last_time = torch.full_like(batch.lengths, NO_TIME)
         if self.uses_times and batch.times is not None:
             last_time = batch.last(batch.times)
-        return self.items.query(self.norm(batch.last(x_BLD))), XLSTMState(tuple(states), last_time, batch.lengths)
+        events = batch.lengths.clone()  # `put` writes into states, and the batch is not ours
+        return self.items.query(self.norm(batch.last(x_BLD))), XLSTMState(tuple(states), last_time, events)
 
     def step(
         self, items_B: Tensor, state: XLSTMState, times_B: Tensor | None = None, values_B: Tensor | None = None
