@@ -65,16 +65,6 @@ def put(name: str, lines: list[str], page: Path) -> None:
     page.write_text(marked, encoding="utf-8")
 
 
-def overview() -> list[str]:
-    """Accuracy on every data set in one table, for the README."""
-    lines = ["| data | xLSTM | SASRec |", "|---|---|---|"]
-    for path in sorted((ROOT / "bench" / "results").glob("accuracy-*.json")):
-        rows = {row["metric"]: row["value"] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
-        found = [rows.get(f"{model}: test NDCG@10", "") for model in ("xlstm", "sasrec")]
-        lines.append(f"| {path.stem.removeprefix('accuracy-')} | {' | '.join(found)} |")
-    return lines
-
-
 def render_all() -> None:
     """Renew every table from the stored results."""
     for path in sorted((ROOT / "bench" / "results").glob("*.json")):
@@ -82,7 +72,6 @@ def render_all() -> None:
             continue  # bench/compare.py writes those
         for page in sorted((ROOT / "docs").glob("*.md")):
             render(path.stem, json.loads(path.read_text(encoding="utf-8")), page)
-    put("accuracy", overview(), ROOT / "README.md")
 
 
 def commit() -> str:
