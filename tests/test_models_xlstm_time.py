@@ -190,7 +190,7 @@ def test_training_and_its_probe_show_times(tmp_path: Any) -> None:
 def test_data_without_clock_times_are_refused() -> None:
     data = synthetic_data()
     data = replace(data, sequences=replace(data.sequences, times=None))  # type: ignore[type-var]
-    with pytest.raises(DataError, match=r"no clock times: leave model\.time_gate out"):
+    with pytest.raises(DataError, match=r"no clock times: leave that key out"):
         Evaluator(data, EvaluationConfig()).evaluate(model().float(), "test")
 
 
