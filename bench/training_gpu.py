@@ -2,9 +2,8 @@
 
     python bench/training_gpu.py PREPARED_ML_1M
 
-MovieLens-1M with the shipped settings at a batch of 128, recorded and step by step; and the shape of MovieLens-20M
-(138,493 users, 26,744 items, histories made up on the spot) with d 256, 2 blocks, length 200. SASRec and xLSTM; each in
-a process of its own.
+SASRec and xLSTM of d 256, 2 blocks and length 200 at a batch of 128: on MovieLens-1M, recorded and step by step; and in
+the shape of MovieLens-20M (138,493 users, 26,744 items, histories made up on the spot). Each in a process of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from record import Row, record
 
 from seqrec.data.prepared import PreparedData
 from seqrec.experiments.benchmark.measure import benchmark
-from seqrec.experiments.config import RunConfig, settings_for
+from seqrec.experiments.config import RunConfig
 
 MODELS = ("xlstm", "sasrec")
 #: Seconds of an epoch of MovieLens-1M; a step over the sum of its matrix products.
@@ -33,12 +32,11 @@ PLACES = 5
 
 def measure(part: str, model: str, folder: Path) -> dict[str, Any]:
     """The figures of `seqrec bench`, in this process."""
-    if part.startswith("ML-1M"):
-        settings, data = settings_for("ml-1m", model), PreparedData.load(folder)
-    else:
-        settings = {"model": {"name": model} | WIDE, "training": {"item_dropout": 0.1}}
-        data = made_up(USERS, ITEMS, MEAN, LEAST, MOST)
-    settings["training"] = {**settings["training"], "batch_size": 128, "compile": PARTS[part]}
+    data = PreparedData.load(folder) if part.startswith("ML-1M") else made_up(USERS, ITEMS, MEAN, LEAST, MOST)
+    settings = {
+        "model": {"name": model} | WIDE,
+        "training": {"item_dropout": 0.1, "batch_size": 128, "compile": PARTS[part]},
+    }
     return benchmark(RunConfig.from_dict(settings), data, "cuda").to_dict()
 
 

@@ -42,7 +42,8 @@ class XLSTMConfig(ClozeConfig):
         None, ge=1, description="of mLSTM blocks: as many keys and values, shared among the heads; by itself num_heads"
     )
     gates: Literal["learned", "constant"] = Field(
-        "learned", description="constant: what comes in does not move input and forget gates"
+        "learned",
+        description="constant: what comes in does not move input and forget gates; an sLSTM's output still does",
     )
     head_norm: bool = Field(True, description="normalise what each head of a cell gives")
     output_gate: Literal["sigmoid", "silu", "none"] = Field(
