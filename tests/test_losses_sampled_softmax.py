@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from loss_cases import random_case, value
 from seqrec.data.batches import Batch
 from seqrec.data.sequences import PAD, Ints, Sequences
 from seqrec.errors import ConfigError
@@ -34,24 +35,6 @@ def of(counts: list[int] | None = None, **settings: Any) -> SampledSoftmaxLoss:
         events = [item for item, count in enumerate(counts, 1) for _ in range(count)]
         loss.fit(Sequences.of([events[::2], events[1::2]], len(counts)))
     return loss
-
-
-def value(loss: Any, h_BLD: Tensor, targets_BL: Tensor, vectors: ItemVectors, seed: int = 0) -> Tensor:
-    torch.manual_seed(seed)
-    return loss(h_BLD, targets_BL, vectors, Batch(targets_BL, (targets_BL != PAD).sum(1)))
-
-
-def random_case(seed: int, rows: int, length: int, items: int, width: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Hidden states, targets (padded on the right, at least one per row), item vectors and biases."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    lengths = torch.randint(1, length + 1, (rows, 1), generator=generator)
-    targets = torch.randint(1, items + 1, (rows, length), generator=generator)
-    targets = targets.masked_fill(torch.arange(length) >= lengths, PAD)
-    return normal(rows, length, width), targets, normal(items, width), normal(items)
 
 
 def drawn(seed: int, counts: list[int], K: int, sampling: str, power: float) -> list[tuple[int, float]]:

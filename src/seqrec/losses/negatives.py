@@ -7,6 +7,7 @@ Shapes: B rows, L positions, T = B L, D width, N items, K negatives.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
@@ -87,7 +88,7 @@ class Draws:
         return self._before
 
 
-class ComparingLoss:
+class ComparingLoss(ABC):
     """Mean over positions with a target of what a rule makes of its score and those of negatives of its own.
 
     A negative that is the position's target does not count there.
@@ -127,6 +128,6 @@ class ComparingLoss:
         losses_T = in_pieces(losses, numbers, h_TD, items_TA)
         return (losses_T.masked_fill(~counted_T, 0).sum() / counted_T.sum().clamp(min=1)).float()
 
+    @abstractmethod
     def rule(self, num_items: int) -> Rule:
         """What is lost."""
-        raise NotImplementedError

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from seqrec.config import Choice, Range
 from seqrec.data.batches import Batch
 from seqrec.kernels.fused import swiglu
-from seqrec.models.base import ItemVectors, SequenceModel
-from seqrec.models.layers import Dropout, ItemTable, SwiGLU, add_and_norm
-from seqrec.models.sasrec import CausalAttention, SASRecConfig
+from seqrec.models.layers import Dropout, SwiGLU, add_and_norm
+from seqrec.models.sasrec import CausalAttention, SASRec, SASRecConfig
 
 
 class ESASRecConfig(SASRecConfig):
@@ -42,62 +41,20 @@ class ESASRecConfig(SASRecConfig):
     }
 
 
-class ESASRec(SequenceModel):
-    """Item vectors plus positions, then gated blocks of attention and SwiGLU."""
+class ESASRec(SASRec):
+    """`SASRec` with gated blocks of attention and SwiGLU."""
 
     Config = ESASRecConfig
-    reads_ratings = True
     default_loss: ClassVar[Mapping[str, Any]] = {
         "name": "sampled_softmax",
         "num_negatives": 256,
         "sampling": "uniform",
         "logq": False,
     }
-    config: ESASRecConfig
+    final_norm = False
 
-    def __init__(self, config: ESASRecConfig, num_items: int) -> None:
-        super().__init__(config, num_items)
-        self.items = ItemTable(config, num_items)
-        if config.positions:
-            self.positions = nn.Parameter(torch.randn(config.max_length, config.embedding_dim) * 0.1)
-        self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(GatedBlock(config) for _ in range(config.num_blocks))
-
-    def encode(self, batch: Batch) -> Tensor:
-        x_BLD, y_BLD = self.embed(batch), None
-        for block in self.blocks:
-            x_BLD, y_BLD = block(x_BLD, y_BLD)
-        return self._query(x_BLD, y_BLD)
-
-    def last_state(self, batch: Batch) -> Tensor:
-        """In the top block, positions before the last are only looked at."""
-        *below, top = self.blocks
-        x_BLD, y_BLD = self.embed(batch), None
-        for block in below:
-            x_BLD, y_BLD = block(x_BLD, y_BLD)
-        assert isinstance(top, GatedBlock)
-        return self._query(*top.last(x_BLD, y_BLD, batch))
-
-    def embed(self, batch: Batch) -> Tensor:
-        """What enters the first block (B, L, D)."""
-        length = batch.items.shape[1]
-        if length > self.config.max_length:
-            raise ValueError(f"histories of {length} events; max_length is {self.config.max_length}: cut them")
-        x_BLD = self.items(batch.items, batch.values)
-        return self.dropout(x_BLD + self.positions[:length] if self.config.positions else x_BLD)
-
-    def item_vectors(self) -> ItemVectors:
-        return self.items.vectors()
-
-    def inspect(self, batch: Batch) -> dict[str, Tensor]:
-        """`attention.<block>` (B, H, L, L): softmax weights, before the gate."""
-        x_BLD, y_BLD, found = self.embed(batch), None, {}
-        for number, block in enumerate(self.blocks):
-            assert isinstance(block, GatedBlock)
-            seen_BLD = add_and_norm(x_BLD, y_BLD, block.attention_norm, self.dropout)[1]
-            found[f"attention.{number}"] = block.attention.weights(seen_BLD)
-            x_BLD, y_BLD = block(x_BLD, y_BLD)
-        return found
+    def make_block(self, config: SASRecConfig) -> nn.Module:
+        return GatedBlock(config)
 
     def _query(self, x: Tensor, y: Tensor | None) -> Tensor:
         """What items are compared with (..., D), from what the top block leaves and would add."""
@@ -111,7 +68,7 @@ class GatedBlock(nn.Module):
     the same as dropping it before.
     """
 
-    def __init__(self, config: ESASRecConfig) -> None:
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         D, hidden = config.embedding_dim, int(config.embedding_dim * config.feedforward_factor)
         self.attention_norm = nn.LayerNorm(D)

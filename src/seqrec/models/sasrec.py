@@ -9,7 +9,7 @@ Shapes: B rows, L positions, D width, H heads, K head width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,8 @@ class SASRec(SequenceModel):
     Config = SASRecConfig
     reads_ratings = True
     config: SASRecConfig
+    #: Whether a norm stands after the last block.
+    final_norm: ClassVar[bool] = True
 
     def __init__(self, config: SASRecConfig, num_items: int) -> None:
         super().__init__(config, num_items)
@@ -48,8 +50,13 @@ class SASRec(SequenceModel):
         if config.positions:
             self.positions = nn.Parameter(torch.randn(config.max_length, config.embedding_dim) * 0.1)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_blocks))
-        self.norm = nn.LayerNorm(config.embedding_dim)
+        self.blocks = nn.ModuleList(self.make_block(config) for _ in range(config.num_blocks))
+        if self.final_norm:
+            self.norm = nn.LayerNorm(config.embedding_dim)
+
+    def make_block(self, config: SASRecConfig) -> nn.Module:
+        """One of the stack: what `Block` has, with other layers inside where a model is made so."""
+        return Block(config)
 
     def encode(self, batch: Batch) -> Tensor:
         x_BLD, y_BLD = self.embed(batch), None
@@ -59,17 +66,16 @@ class SASRec(SequenceModel):
 
     def last_state(self, batch: Batch) -> Tensor:
         """In the top block, positions before the last are only looked at: they need keys and values there, no more."""
-        *below, top = self.blocks
+        *below, top = self._blocks()
         x_BLD, y_BLD = self.embed(batch), None
         for block in below:
             x_BLD, y_BLD = block(x_BLD, y_BLD)
-        assert isinstance(top, Block)
         return self._query(*top.last(x_BLD, y_BLD, batch))
 
     def embed(self, batch: Batch) -> Tensor:
         """What enters the first block (B, L, D)."""
         L = batch.items.shape[1]
-        if batch.items.shape[1] > self.config.max_length:
+        if self.config.max_length < L:
             raise ValueError(f"histories of {L} events; max_length is {self.config.max_length}: cut them")
         x_BLD = self.items(batch.items, batch.values)
         return self.dropout(x_BLD + self.positions[:L] if self.config.positions else x_BLD)
@@ -80,12 +86,14 @@ class SASRec(SequenceModel):
     def inspect(self, batch: Batch) -> dict[str, Tensor]:
         """`attention.<block>` (B, H, L, L): softmax weights, computed without the fused kernel that hides them."""
         x_BLD, y_BLD, found = self.embed(batch), None, {}
-        for number, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
+        for number, block in enumerate(self._blocks()):
             x_BLD, seen_BLD = add_and_norm(x_BLD, y_BLD, block.attention_norm, self.dropout)
             found[f"attention.{number}"] = block.attention.weights(seen_BLD)
             x_BLD, y_BLD = block(x_BLD, None)
         return found
+
+    def _blocks(self) -> list[Any]:
+        return list(self.blocks)
 
     def _query(self, x: Tensor, y: Tensor | None) -> Tensor:
         """What items are compared with (..., D), from what the top block leaves and would add."""
